@@ -1,0 +1,1 @@
+//! Sandboxes from Linux namespaces on this machine

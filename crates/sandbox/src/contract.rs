@@ -1,0 +1,441 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use moat_core::{BootNonce, CallKey, Epoch, Retryable, RunId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+/// What a fresh sandbox is to be.
+#[derive(Clone, Debug)]
+pub struct SandboxSpec {
+    /// The run that owns it.
+    pub run: RunId,
+    /// The run's epoch; the guest refuses anyone with a lower one from now on.
+    pub epoch: Epoch,
+    /// How long it outlives its harness. Zero: it ends with the connection.
+    pub orphan_grace: Duration,
+    /// Environment of every command, beside the short fixed list. The host's never leaks.
+    pub environment: BTreeMap<String, String>,
+    /// Fences that may be missing on this host, by name.
+    pub allow_missing: Vec<String>,
+}
+
+/// Makes sandboxes of one kind.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// The name that journals carry (`local`, `docker`, …).
+    fn name(&self) -> &'static str;
+
+    /// Makes a sandbox with an empty workspace and a guest that answers.
+    async fn create(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, SandboxError>;
+
+    /// Finds a sandbox again by its handle. `None`: it is gone for good.
+    async fn reattach(
+        &self,
+        handle: &Value,
+        epoch: Epoch,
+    ) -> Result<Option<Box<dyn Sandbox>>, SandboxError>;
+
+    /// Ends a sandbox and removes what it left on the host. Ending one that is gone is no error.
+    async fn destroy(&self, handle: &Value) -> Result<(), SandboxError>;
+}
+
+/// One sandbox. Dropping it only lets go of the connection; the sandbox lives on for its grace.
+pub trait Sandbox: Send + Sync {
+    /// What finds it again, secret-free; stored in the journal.
+    fn handle(&self) -> Value;
+
+    /// What it can do.
+    fn guest(&self) -> Arc<dyn Guest>;
+
+    /// Fences that this host lacks and that were allowed to be missing.
+    fn missing_fences(&self) -> &[String];
+}
+
+/// A directory of the sandbox beneath which the guest resolves paths; no link leads out of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// `/workspace`
+    Workspace,
+    /// `/home/agent`
+    Home,
+    /// `/moat/outputs`: whole outputs of calls; commands can read it and not write it
+    Outputs,
+}
+
+impl Root {
+    /// Where commands inside find it.
+    pub fn path(self) -> &'static Path {
+        Path::new(match self {
+            Self::Workspace => "/workspace",
+            Self::Home => "/home/agent",
+            Self::Outputs => "/moat/outputs",
+        })
+    }
+}
+
+/// A command to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Starting the same key again gives the process that is there already.
+    pub key: CallKey,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// An absolute path inside the sandbox.
+    pub cwd: PathBuf,
+    /// Added to the sandbox's environment.
+    pub environment: BTreeMap<String, String>,
+    /// Gives it a terminal of this many rows and columns. Without one its input is empty.
+    pub tty: Option<(u16, u16)>,
+}
+
+/// Where the bytes of an output came from. A terminal has only `Stdout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputStream {
+    /// Standard output, or the terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// What is heard from a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessEvent {
+    /// Bytes, in the order in which they arrived over both streams.
+    Output {
+        /// Bytes of both streams that came before.
+        offset: u64,
+        /// Where they came from.
+        stream: OutputStream,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// It ended; all its output was sent before. Nothing follows.
+    Exited(ProcessExit),
+    /// The connection to the guest is gone. Nothing follows.
+    Disconnected,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessExit {
+    /// Its exit code, or -N if signal N ended it.
+    pub code: i32,
+    /// The limit that ended it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// Milliseconds that it ran.
+    pub wall_ms: u64,
+}
+
+/// A process that the guest keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessStatus {
+    /// What it is known by.
+    pub key: CallKey,
+    /// Bytes of output so far.
+    pub output: u64,
+    /// How it ended; absent: it runs.
+    pub exit: Option<ProcessExit>,
+}
+
+/// What a path is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Dir,
+    /// A symbolic link and the bytes of its target.
+    Symlink(PathBuf),
+    /// A pipe, socket or device.
+    Other,
+}
+
+/// What is known about a path without reading its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileStat {
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits with set-uid, set-gid and sticky.
+    pub mode: u32,
+    /// Owner, as seen inside.
+    pub uid: u32,
+    /// Group, as seen inside.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Last change of the content: nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
+    /// Last change of anything: nanoseconds since the Unix epoch.
+    pub ctime_ns: i64,
+    /// Tells names of one file from equal files.
+    pub inode: u64,
+    /// Names that this file has.
+    pub links: u64,
+    /// Extended attributes that a checkpoint keeps (`user.*`).
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// One path of a scan, relative to the root. Folders stand before what is in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanEntry {
+    /// Relative to the root; empty for the root itself.
+    pub path: PathBuf,
+    /// What is known about it.
+    pub stat: FileStat,
+}
+
+/// A path that is to be as said when [`Guest::apply`] returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyEntry {
+    /// Relative to the root. Folders stand before what is in them.
+    pub path: PathBuf,
+    /// What it is to be.
+    pub node: ApplyNode,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner and group, as seen inside; where the guest may not set them, its own.
+    pub owner: (u32, u32),
+    /// Last change of the content: nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
+    /// Extended attributes.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// What an [`ApplyEntry`] makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApplyNode {
+    /// A folder.
+    Dir,
+    /// A file of this size, whose content follows by [`Guest::write_at`] before it is finished;
+    /// small content may be given at once.
+    File {
+        /// Bytes.
+        size: u64,
+        /// The whole content, if it is at most 1 MiB.
+        content: Option<Vec<u8>>,
+    },
+    /// A symbolic link.
+    Symlink(PathBuf),
+    /// Another name of a file that an earlier entry made.
+    Hardlink(PathBuf),
+}
+
+/// One file of [`Guest::commit`]. Hashes are BLAKE3 of the content; `None`: there is no file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileChange {
+    /// Relative to the workspace.
+    pub path: PathBuf,
+    /// What has to be there before.
+    pub before: Option<moat_core::Hash>,
+    /// What is to be there after: content and permission bits (`None`: as before, or 0644).
+    pub after: Option<(Vec<u8>, Option<u32>)>,
+}
+
+/// What came of [`Guest::commit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// Every file is as wanted.
+    Done,
+    /// A file was neither as before nor as after; nothing was changed.
+    Conflict(PathBuf),
+}
+
+/// What a sandbox can do. Implemented once over the guest protocol; a hosted provider that cannot
+/// run our guest implements it on its own API.
+#[async_trait]
+pub trait Guest: Send + Sync {
+    /// Which boot this is.
+    fn nonce(&self) -> &BootNonce;
+
+    /// Starts a command, or finds the one with the same key.
+    async fn start(&self, command: &Command) -> Result<ProcessStatus, GuestError>;
+
+    /// Hears a process from an offset of its output on. The channel is bounded: a listener that
+    /// does not read slows the process down and loses nothing.
+    async fn attach(
+        &self,
+        key: CallKey,
+        offset: u64,
+    ) -> Result<mpsc::Receiver<ProcessEvent>, GuestError>;
+
+    /// Bytes before `offset` are safe on this side; the guest may drop them.
+    async fn acknowledge(&self, key: CallKey, offset: u64) -> Result<(), GuestError>;
+
+    /// The outcome is safe on this side; the guest may forget the process, or the commit, whole.
+    async fn release(&self, key: CallKey) -> Result<(), GuestError>;
+
+    /// Types into a process with a terminal. Doing it again with the same `call` changes nothing.
+    async fn write_stdin(
+        &self,
+        process: CallKey,
+        call: CallKey,
+        bytes: &[u8],
+    ) -> Result<(), GuestError>;
+
+    /// Signals the process and all its descendants.
+    async fn signal(&self, process: CallKey, signal: i32) -> Result<(), GuestError>;
+
+    /// Changes the size of its terminal.
+    async fn resize(&self, process: CallKey, rows: u16, columns: u16) -> Result<(), GuestError>;
+
+    /// All processes that the guest keeps.
+    async fn processes(&self) -> Result<Vec<ProcessStatus>, GuestError>;
+
+    /// What a path is; the last part is not followed if it is a link. `None`: nothing is there.
+    async fn stat(&self, root: Root, path: &Path) -> Result<Option<FileStat>, GuestError>;
+
+    /// Up to `length` bytes (at most 4 MiB) of a file from `offset` on.
+    async fn read_at(
+        &self,
+        root: Root,
+        path: &Path,
+        offset: u64,
+        length: u32,
+    ) -> Result<Vec<u8>, GuestError>;
+
+    /// Names and stats in a folder.
+    async fn list(&self, root: Root, path: &Path) -> Result<Vec<ScanEntry>, GuestError>;
+
+    /// Writes a small file whole: a temporary file beside it, then a rename. Makes parents.
+    async fn write(
+        &self,
+        root: Root,
+        path: &Path,
+        content: &[u8],
+        mode: u32,
+    ) -> Result<(), GuestError>;
+
+    /// Writes into a file at an offset (at most 4 MiB), making it if it is not there.
+    async fn write_at(
+        &self,
+        root: Root,
+        path: &Path,
+        offset: u64,
+        content: &[u8],
+    ) -> Result<(), GuestError>;
+
+    /// Makes a folder and its parents.
+    async fn make_dir(&self, root: Root, path: &Path) -> Result<(), GuestError>;
+
+    /// Removes a file, a link, or a folder with all that is in it. Links are never followed.
+    async fn remove(&self, root: Root, path: &Path) -> Result<(), GuestError>;
+
+    /// Renames beneath one root, replacing a file that is there.
+    async fn rename(&self, root: Root, from: &Path, to: &Path) -> Result<(), GuestError>;
+
+    /// Changes several files as one step that can be done again: a file that is already "after" is
+    /// done, one that is "before" is written, anything else is a conflict. All files are checked
+    /// before the first is written. The outcome is kept under `key` until it is released.
+    async fn commit(
+        &self,
+        key: CallKey,
+        changes: &[FileChange],
+    ) -> Result<CommitOutcome, GuestError>;
+
+    /// The outcome of a commit that was begun earlier under this key, if there was one.
+    async fn committed(&self, key: CallKey) -> Result<Option<CommitOutcome>, GuestError>;
+
+    /// Stops all commands, so that a scan sees one moment. Returns whether there were any.
+    async fn freeze(&self) -> Result<bool, GuestError>;
+
+    /// Lets them go on.
+    async fn thaw(&self) -> Result<(), GuestError>;
+
+    /// All paths beneath a root, parents first, names in byte order. `skip` names folders
+    /// (relative to the root) that are left out.
+    async fn scan(&self, root: Root, skip: &[PathBuf]) -> Result<Vec<ScanEntry>, GuestError>;
+
+    /// Makes paths as said, over what is there. Entries with large files are made empty at their
+    /// size; [`Guest::write_at`] fills them and [`Guest::finish`] sets times and modes.
+    async fn apply(&self, root: Root, entries: &[ApplyEntry]) -> Result<(), GuestError>;
+
+    /// Sets modes, owners and times as said, folders last, after all content is there.
+    async fn finish(&self, root: Root, entries: &[ApplyEntry]) -> Result<(), GuestError>;
+
+    /// Ends the sandbox.
+    async fn shutdown(&self) -> Result<(), GuestError>;
+}
+
+/// Why a guest could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// The connection is gone; the sandbox may be too.
+    #[error("the sandbox does not answer: {0}")]
+    Disconnected(String),
+    /// Another owner of the run, with a higher epoch, has taken the sandbox.
+    #[error("the sandbox belongs to a later owner of the run")]
+    Superseded,
+    /// No process, or no commit, has that key.
+    #[error("the sandbox knows no call `{0}`")]
+    UnknownKey(CallKey),
+    /// The process takes no input: it has no terminal, or has ended.
+    #[error("the process takes no input")]
+    StdinClosed,
+    /// The operating system of the sandbox refused.
+    #[error("{operation} `{path}`: {message}")]
+    Os {
+        /// What was tried.
+        operation: String,
+        /// On what.
+        path: String,
+        /// The error's number.
+        errno: i32,
+        /// The error's text.
+        message: String,
+    },
+    /// A path leads out of its root, or is no path.
+    #[error("`{0}` is outside")]
+    Outside(String),
+    /// The guest said something that the protocol does not allow.
+    #[error("the sandbox broke the protocol: {0}")]
+    Protocol(String),
+    /// The guest cannot do that.
+    #[error("the sandbox cannot {0}")]
+    Unsupported(String),
+}
+
+impl Retryable for GuestError {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Disconnected(_))
+    }
+}
+
+/// Why a provider could not make, find or end a sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The host lacks a fence that is not allowed to be missing.
+    #[error("this host lacks the fence `{fence}`: {reason}. {remedy}")]
+    MissingFence {
+        /// The fence's name, for `--allow-missing`.
+        fence: String,
+        /// What was tried and what the host said.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// A step of making the sandbox failed.
+    #[error("cannot {step}: {message}")]
+    Setup {
+        /// What was tried.
+        step: String,
+        /// What the system said.
+        message: String,
+    },
+    /// The guest could not be reached or understood.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+}
+
+impl Retryable for SandboxError {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Guest(error) if error.is_retryable())
+    }
+}

@@ -1,0 +1,12 @@
+//! Sandboxes: computers that may die, lie or attack, behind one contract.
+//!
+//! A [`Provider`] makes a machine with our guest in it; [`Guest`] is what that machine can do:
+//! processes, files and the freezing and scanning of a workspace. Manifests, checkpoints and
+//! restoring are written once, here, over that contract, and [`conformance`] checks any provider.
+//!
+//! Every byte from a guest is hostile: sizes are bounded, paths checked again and hashes computed
+//! on this side. This crate must not know models or agents.
+
+mod contract;
+
+pub use contract::*;

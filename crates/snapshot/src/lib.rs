@@ -1,0 +1,1 @@
+//! Trees of files over blobs: commit, verify, restore, diff

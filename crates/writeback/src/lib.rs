@@ -1,0 +1,1 @@
+//! Gives changes of a run back to the folder it started from
