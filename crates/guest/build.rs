@@ -1,0 +1,2 @@
+//! Builds the guest program for this host.
+fn main() {}
