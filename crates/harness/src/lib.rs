@@ -1,1 +1,9 @@
-//! The agent loop: agents, machine, driver and tools
+//! The agent loop: what an agent is, what happens in a run, and the tools over a sandbox.
+//!
+//! How data passes: events of the journal fold into a [`machine::State`], which says what to do
+//! ([`machine::Action`]); a driver does it (asks the model, makes calls, takes checkpoints) and
+//! appends the outcome. Nothing else is kept; resuming folds the same events again.
+//!
+//! This crate must not know HTTP servers or concrete providers, and never prints.
+
+pub mod machine;

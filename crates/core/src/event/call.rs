@@ -62,6 +62,9 @@ pub struct CallReport {
     /// The call may or may not have had its effects outside: a crash hid the outcome.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unknown: bool,
+    /// What the tool returned, where that was not text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<serde_json::Value>,
     /// The output tells of a failure (a tool's error, a rejected approval).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub failed: bool,

@@ -16,6 +16,9 @@ pub struct ModelRequested {
     pub items: u64,
     /// Hash of those items, so that a replay can tell whether it would ask the same.
     pub prefix: Hash,
+    /// The tools that are offered, by name; absent: all of the agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<Vec<String>>,
 }
 
 /// Body of `model_answered`.

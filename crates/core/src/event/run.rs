@@ -126,6 +126,8 @@ pub struct RunOptions {
     pub stream: bool,
     /// How often one model call is tried again.
     pub max_model_retries: u32,
+    /// What a call does whose id and arguments an earlier, finished call had.
+    pub repeated_calls: RepeatedCalls,
 }
 
 impl Default for RunOptions {
@@ -140,6 +142,7 @@ impl Default for RunOptions {
             max_tool_concurrency: None,
             stream: true,
             max_model_retries: 5,
+            repeated_calls: RepeatedCalls::Skip,
         }
     }
 }
@@ -164,6 +167,17 @@ pub enum ToolNameCollision {
     LastWins,
     /// The run does not start.
     Error,
+}
+
+/// What a call does whose id and arguments an earlier, finished call had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RepeatedCalls {
+    /// It is taken for the same call and left out.
+    #[default]
+    Skip,
+    /// It is a new call: some servers number the calls of every answer from one.
+    Run,
 }
 
 /// Ties a child run to the call that started it.
