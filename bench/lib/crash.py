@@ -1,0 +1,110 @@
+"""Figure 12: from `kill -9` to the next model request."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+from measure import ModelServer, summary, turns_script, work_folder
+from report import middle, row
+
+HELD = 5
+
+
+def resume(bench):
+    repeat = 3 if bench.quick else 10
+    harness = [harness_killed(bench.moat) for _ in range(repeat)]
+    sandbox = [sandbox_killed(bench.moat) for _ in range(repeat)]
+    rows = []
+    for what, values, limit in (("harness killed → next request", harness, 100),
+                                ("sandbox killed → next request", sandbox, 150)):
+        value = summary(values)
+        rows.append(row("12", what, "moat", value, "ms", aim=f"≤ {limit} ms", met=middle(value) <= limit))
+    return rows
+
+
+class Held:
+    """A run whose model keeps the answer to turn HELD back."""
+
+    def __init__(self, moat, folder):
+        self.moat, self.folder = moat, folder
+        self.server = ModelServer(turns_script(2 * HELD), hold=HELD)
+        command, self.environment = moat.command(folder, self.server.base_url)
+        self.output = open(folder / "run.json", "wb")
+        self.process = subprocess.Popen(command, env=self.environment, cwd=folder, stdin=subprocess.DEVNULL,
+                                        stdout=self.output, stderr=self.output)
+        self.server.wait_until_holding()
+
+    def run_id(self):
+        first = (self.folder / "run.json").read_text().splitlines()[0]
+        return json.loads(first)["run"]
+
+    def next_request_after(self, moment_ns):
+        """Waits for the run's end; when the first request after the moment had arrived."""
+        log = self.server.stop()
+        return next(entry["received_ns"] for entry in log if entry["received_ns"] > moment_ns)
+
+    def close(self):
+        self.output.close()
+        for process in (self.process, self.server.process):
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def harness_killed(moat):
+    with work_folder() as folder:
+        held = Held(moat, folder)
+        try:
+            run = held.run_id()
+            killed = time.monotonic_ns()
+            held.process.send_signal(signal.SIGKILL)
+            subprocess.run([moat.binary, "resume", run, "--json"], env=held.environment, cwd=folder,
+                           stdin=subprocess.DEVNULL, stdout=held.output, stderr=held.output, check=True, timeout=60)
+            held.process.wait()
+            return (held.next_request_after(killed) - killed) / 1e6
+        finally:
+            held.close()
+
+
+def sandbox_killed(moat):
+    """The sandbox dies while the model thinks; the answer then asks for a command in it."""
+    with work_folder() as folder:
+        held = Held(moat, folder)
+        try:
+            for pid in sandbox_processes(held.process.pid):
+                os.kill(pid, signal.SIGKILL)
+            killed = time.monotonic_ns()
+            held.server.release()
+            if held.process.wait(60) != 0:
+                raise RuntimeError("the run did not survive the loss of its sandbox")
+            return (held.next_request_after(killed) - killed) / 1e6
+        finally:
+            held.close()
+
+
+def sandbox_processes(harness):
+    """The first processes of sandboxes of this harness: those in a pid namespace of their own."""
+    own = os.readlink("/proc/self/ns/pid")
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if os.readlink(entry / "ns/pid") != own and str(harness) in lineage(entry.name):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    if not found:
+        raise RuntimeError("no process of the sandbox was found")
+    return found
+
+
+def lineage(pid):
+    """The ids of a process and of those above it."""
+    ids = []
+    while pid not in ("0", "1"):
+        ids.append(pid)
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        pid = status.split("PPid:", 1)[1].split()[0]
+    return ids

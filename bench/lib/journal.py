@@ -1,0 +1,61 @@
+"""Figures 8 and 11: durable appends, and what a long run costs."""
+import json
+import subprocess
+
+from measure import ROOT, one_run, say, turns_script
+from report import row
+
+
+def append(bench):
+    """Figure 8: durable appends of 2 KiB against raw SQLite; many runs at once."""
+    command = ["cargo", "run", "--release", "--quiet", "-p", "moat-journal", "--example", "append_bench"]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    measured = json.loads(done.stdout)
+    rows = []
+    for name, value in flat(measured):
+        rows.append(row("8", name, "moat-journal", value, ""))
+    return rows
+
+
+def flat(value, path=""):
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            yield from flat(inner, f"{path}{name}.")
+        elif isinstance(inner, (int, float)) and not isinstance(inner, bool):
+            yield f"{path}{name}", inner
+
+
+def long_runs(bench):
+    """Figure 11: stored bytes and CPU of runs of growing length."""
+    lengths = [100, 300, 1000] if bench.quick else [100, 1000, 5000]
+    rows = growth(bench.moat, lengths, "≤ 1.1")
+    for peer in bench.peers:
+        if peer.slug != "codex-bare":
+            rows += growth(peer, [50, 100, 200] if bench.quick else [100, 300, 1000], None)
+    return rows
+
+
+def growth(program, lengths, aim):
+    points = []
+    for turns in lengths:
+        say(f"  {program.name}: {turns} turns")
+        cost, log = one_run(program, turns_script(turns))
+        points.append({"turns": turns, "stored_bytes": cost["stored_bytes"],
+                       "cpu_ms": (cost["user_us"] + cost["system_us"]) / 1e3,
+                       "sent_bytes": sum(entry["bytes"] for entry in log)})
+    rows = []
+    for point in points:
+        turns = point["turns"]
+        rows.append(row("11", f"stored, {turns} turns", program.name, point["stored_bytes"] / 1024, "KiB"))
+        rows.append(row("11", f"CPU with sending, {turns} turns", program.name, point["cpu_ms"], "ms",
+                        sent_bytes=point["sent_bytes"]))
+    ratio = slope_ratio([(p["turns"], p["stored_bytes"]) for p in points])
+    rows.append(row("11", "stored bytes: slope at the end ÷ at the start", program.name, ratio, "", aim=aim,
+                    met=ratio <= 1.1 if aim else None, points=points))
+    return rows
+
+
+def slope_ratio(points):
+    """1 is a straight line; more is growth that speeds up."""
+    (x0, y0), (x1, y1), (x2, y2) = points
+    return ((y2 - y1) / (x2 - x1)) / ((y1 - y0) / (x1 - x0))
