@@ -55,7 +55,7 @@ pub struct Delta {
 }
 
 /// What a [`Delta`] belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeltaKind {
     /// What the agent says.
     Text,

@@ -5,8 +5,26 @@
 //! [`ModelResponse`] or a [`ModelError`] that says whether trying again can help. Retrying is the
 //! caller's: one call of [`Model::respond`] is one attempt.
 //!
-//! This crate must not know tools, sandboxes or journals.
+//! - [`ResponsesModel`] speaks the Responses API with any server. It sits on hyper directly: one
+//!   endpoint, HTTP/1.1 and no redirects need no client library, and without one the process
+//!   starts and stays small (no trust roots are read for a plain HTTP address, no runtime of its
+//!   own, about sixty packages fewer).
+//! - [`KeySource`] says where its key comes from: a value, a file, a command.
+//! - [`PriceTable`] turns tokens into money.
+//!
+//! This crate must not know tools, sandboxes or journals. It reads neither the environment nor the
+//! home folder; the one exception is the look-up of the host's certificate authorities, which
+//! follows `SSL_CERT_FILE` and `SSL_CERT_DIR` as every other program on the host does.
 
 mod contract;
+mod http;
+mod key;
+mod price;
+mod responses;
+pub mod sse;
 
 pub use contract::*;
+pub use http::{ProxyOptions, Timeouts};
+pub use key::{CommandKey, FileKey, KeyError, KeySource, NoKey, StaticKey};
+pub use price::{LongContext, Price, PriceError, PriceTable};
+pub use responses::{ResponsesModel, ResponsesOptions, encode_request};
