@@ -7,6 +7,9 @@
 //! Every byte from a guest is hostile: sizes are bounded, paths checked again and hashes computed
 //! on this side. This crate must not know models or agents.
 
+pub mod checkpoint;
 mod contract;
+pub mod manifest;
+pub mod materialise;
 
 pub use contract::*;

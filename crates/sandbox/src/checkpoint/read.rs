@@ -1,0 +1,133 @@
+use std::collections::HashMap;
+use std::path::Path;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use moat_snapshot::Put;
+
+use super::memory::{Facts, RootScan};
+use super::{CheckpointError, Checkpointer};
+use crate::{FileKind, GuestError, Root, ScanEntry};
+
+/// Files that are read at a time.
+const SIDE_BY_SIDE: usize = 8;
+/// Bytes that are asked for at a time; a file up to this size is held in memory whole.
+const CHUNK: u32 = 1024 * 1024;
+/// How often a file is read that changes meanwhile.
+const TRIES: u32 = 3;
+/// New bytes that one checkpoint takes.
+const MOST_BYTES: u64 = 64 << 30;
+
+impl Checkpointer {
+    /// Reads every file of a scan that is not known to be unchanged. Returns the bytes that the
+    /// store did not have before.
+    pub(super) async fn read_changed(
+        &mut self,
+        root: Root,
+        scan: &RootScan,
+    ) -> Result<u64, CheckpointError> {
+        let groups = scan.groups();
+        let mut changed = Vec::new();
+        // Names of a file that is read under another name.
+        let mut others: HashMap<u64, Vec<&ScanEntry>> = HashMap::new();
+        for entry in scan.entries.iter().filter(|entry| entry.stat.kind == FileKind::File) {
+            if self.memory.recall(root, &entry.path, Facts::of(&entry.stat)).is_some() {
+                continue;
+            }
+            let is_linked = groups.get(&entry.stat.inode).copied().flatten().is_some();
+            match others.get_mut(&entry.stat.inode) {
+                Some(names) if is_linked => names.push(entry),
+                _ => {
+                    changed.push(entry);
+                    if is_linked {
+                        others.insert(entry.stat.inode, Vec::new());
+                    }
+                }
+            }
+        }
+        check_total(&changed)?;
+
+        let reads = changed.into_iter().map(|entry| self.read_settled(root, entry));
+        let reads: Vec<_> =
+            stream::iter(reads).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
+        let mut new_bytes = 0;
+        for (entry, put) in reads {
+            let facts = Facts::of(&entry.stat);
+            new_bytes += if put.new { put.size } else { 0 };
+            for other in others.get(&entry.stat.inode).into_iter().flatten() {
+                self.memory.learn(root, other.path.clone(), facts, put.content);
+            }
+            self.memory.learn(root, entry.path.clone(), facts, put.content);
+        }
+        Ok(new_bytes)
+    }
+
+    /// Reads a file that is after reading as it was before.
+    async fn read_settled<'a>(
+        &self,
+        root: Root,
+        entry: &'a ScanEntry,
+    ) -> Result<(&'a ScanEntry, Put), CheckpointError> {
+        for _ in 0..TRIES {
+            let put = self.read(root, &entry.path, entry.stat.size).await?;
+            let after = self.guest.stat(root, &entry.path).await?;
+            let same = after.is_some_and(|after| Facts::of(&after) == Facts::of(&entry.stat));
+            if let (Some(put), true) = (put, same) {
+                return Ok((entry, put));
+            }
+        }
+        Err(CheckpointError::Changing { path: entry.path.clone(), tries: TRIES })
+    }
+
+    /// Stores a file's content; `None`: it does not have that size.
+    async fn read(
+        &self,
+        root: Root,
+        path: &Path,
+        size: u64,
+    ) -> Result<Option<Put>, CheckpointError> {
+        if size <= u64::from(CHUNK) {
+            let bytes = self.read_part(root, path, 0, CHUNK).await?;
+            let whole = bytes.len() as u64 == size;
+            return Ok(if whole { Some(self.snapshots.put(bytes).await?) } else { None });
+        }
+        let mut writer = self.snapshots.writer().await?;
+        let mut offset = 0;
+        while offset < size {
+            let length = u32::try_from(size - offset).unwrap_or(CHUNK).min(CHUNK);
+            let bytes = self.read_part(root, path, offset, length).await?;
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            offset += bytes.len() as u64;
+            writer.write(bytes).await?;
+        }
+        Ok(Some(writer.finish().await?))
+    }
+
+    async fn read_part(
+        &self,
+        root: Root,
+        path: &Path,
+        offset: u64,
+        length: u32,
+    ) -> Result<Vec<u8>, CheckpointError> {
+        let bytes = self.guest.read_at(root, path, offset, length).await?;
+        if bytes.len() as u64 > u64::from(length) {
+            let problem = format!("it sent more than was asked of `{}`", path.display());
+            return Err(GuestError::Protocol(problem).into());
+        }
+        Ok(bytes)
+    }
+}
+
+fn check_total(changed: &[&ScanEntry]) -> Result<(), CheckpointError> {
+    let bytes = changed.iter().fold(0, |sum: u64, entry| sum.saturating_add(entry.stat.size));
+    match changed.iter().max_by_key(|entry| entry.stat.size) {
+        Some(largest) if bytes > MOST_BYTES => Err(CheckpointError::TooLarge {
+            bytes,
+            limit: MOST_BYTES,
+            largest: largest.path.clone(),
+        }),
+        _ => Ok(()),
+    }
+}

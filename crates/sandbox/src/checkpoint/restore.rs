@@ -1,0 +1,241 @@
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use moat_core::{BlobId, SnapshotId};
+use moat_snapshot::{Entry, LinkGroup, Listing, LoadError, Meta, Node, Snapshots, Tree};
+
+use super::memory::{Facts, Memory, RootScan};
+use super::{Checkpointer, Last, RestoreError};
+use crate::{ApplyEntry, ApplyNode, FileKind, Root, ScanEntry};
+
+/// Files up to this many bytes travel with the entry that makes them.
+const INLINE: u64 = 256 * 1024;
+/// Bytes of content in one batch of entries.
+const BATCH_BYTES: u64 = 2 * 1024 * 1024;
+/// Entries in one batch.
+const BATCH_ENTRIES: usize = 2000;
+/// Bytes of one write into a large file.
+const CHUNK: usize = 1024 * 1024;
+/// Contents that are read, and large files that are written, at a time.
+const SIDE_BY_SIDE: usize = 8;
+
+/// A sandbox that was filled.
+#[derive(Clone, Debug)]
+pub struct RestoreReport {
+    /// What is there now.
+    pub tree: Tree,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl Checkpointer {
+    /// Fills an empty sandbox. Every content's hash is checked: a file whose content is damaged
+    /// fails the restore.
+    pub async fn restore(&mut self, snapshot: SnapshotId) -> Result<RestoreReport, RestoreError> {
+        let started = Instant::now();
+        self.memory = Memory::default();
+        self.last = None;
+        let tree = self.snapshots.load(snapshot).await?;
+        tokio::try_join!(
+            self.fill(Root::Workspace, &tree.workspace),
+            self.fill(Root::Home, &tree.home),
+        )?;
+        let shown = self.look(&tree).await?;
+        self.last = Some(Last { snapshot, shown });
+        Ok(RestoreReport { tree, duration: started.elapsed() })
+    }
+
+    async fn fill(&self, root: Root, listing: &Listing) -> Result<(), RestoreError> {
+        let entries = apply_entries(listing);
+        let mut large = Vec::new();
+        let mut start = 0;
+        while start < entries.len() {
+            let batch = batch_from(&entries, start);
+            start += batch.len();
+            large.extend(batch.iter().filter(|(_, file)| is_large(*file)));
+            self.guest.apply(root, &self.with_contents(batch).await?).await?;
+        }
+        let writes = large.into_iter().filter_map(|(entry, file)| {
+            file.map(|(content, size)| self.write_large(root, &entry.path, content, size))
+        });
+        stream::iter(writes).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
+        let mut start = 0;
+        // Folders get their times last of all, after the last batch that touches what is in them.
+        let done: Vec<_> = finish_order(entries);
+        while start < done.len() {
+            let end = done.len().min(start + BATCH_ENTRIES);
+            self.guest.finish(root, done.get(start..end).unwrap_or_default()).await?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// A batch, with the contents of its small files.
+    async fn with_contents(
+        &self,
+        batch: &[(ApplyEntry, Option<(BlobId, u64)>)],
+    ) -> Result<Vec<ApplyEntry>, RestoreError> {
+        let filled = batch.iter().map(|(entry, file)| async move {
+            let mut entry = entry.clone();
+            if let (ApplyNode::File { content, .. }, Some((id, size)), false) =
+                (&mut entry.node, *file, is_large(*file))
+            {
+                let bytes = self.snapshots.read_file(id, size).await?;
+                check_size(id, size, bytes.len() as u64)?;
+                *content = Some(bytes);
+            }
+            Ok::<_, RestoreError>(entry)
+        });
+        stream::iter(filled).buffered(SIDE_BY_SIDE).try_collect().await
+    }
+
+    async fn write_large(
+        &self,
+        root: Root,
+        path: &Path,
+        content: BlobId,
+        size: u64,
+    ) -> Result<(), RestoreError> {
+        let mut hasher = self.snapshots.hasher();
+        let mut offset = 0;
+        loop {
+            let bytes = self.snapshots.read_part(content, offset, CHUNK).await?;
+            if bytes.is_empty() {
+                break;
+            }
+            hasher.update(&bytes);
+            // Zeroes are not written, so that a file with holes keeps them.
+            if bytes.iter().any(|byte| *byte != 0) {
+                self.guest.write_at(root, path, offset, &bytes).await?;
+            }
+            offset += bytes.len() as u64;
+        }
+        check_size(content, size, offset)?;
+        if hasher.id() == content { Ok(()) } else { Err(Snapshots::damaged(content).into()) }
+    }
+
+    /// Looks at what the sandbox shows after it was filled, and remembers it, so that the next
+    /// checkpoint reads only what changed since.
+    async fn look(&mut self, tree: &Tree) -> Result<Tree, RestoreError> {
+        let (workspace, home) = tokio::try_join!(
+            self.guest.scan(Root::Workspace, &self.skip.workspace),
+            self.guest.scan(Root::Home, &self.skip.home),
+        )?;
+        let (workspace, home) = (RootScan::check(workspace)?, RootScan::check(home)?);
+        self.memory.begin(&workspace, &home);
+        self.remember(Root::Workspace, &workspace, &tree.workspace)?;
+        self.remember(Root::Home, &home, &tree.home)?;
+        let invalid = |error| RestoreError::Load(LoadError::Invalid(error));
+        let shown = Tree {
+            workspace: self.memory.listing(Root::Workspace, workspace).map_err(invalid)?,
+            home: self.memory.listing(Root::Home, home).map_err(invalid)?,
+        };
+        self.memory.end();
+        Ok(shown)
+    }
+
+    fn remember(
+        &mut self,
+        root: Root,
+        scan: &RootScan,
+        listing: &Listing,
+    ) -> Result<(), RestoreError> {
+        let shown: HashMap<&Path, &ScanEntry> =
+            scan.entries.iter().map(|entry| (entry.path.as_path(), entry)).collect();
+        for entry in listing.entries() {
+            let differs = || RestoreError::Differs { path: entry.path.clone() };
+            // A folder that checkpoints skip now may be in an older snapshot.
+            let Some(there) = shown.get(entry.path.as_path()) else {
+                if self.skips(root, &entry.path) { continue } else { return Err(differs()) }
+            };
+            match (&entry.node, &there.stat.kind) {
+                (Node::Dir, FileKind::Dir) => {}
+                (Node::Symlink(a), FileKind::Symlink(b)) if a == b => {}
+                (Node::File { content, size, .. }, FileKind::File) if *size == there.stat.size => {
+                    let facts = Facts::of(&there.stat);
+                    self.memory.learn(root, entry.path.clone(), facts, *content);
+                }
+                _ => return Err(differs()),
+            }
+        }
+        Ok(())
+    }
+
+    fn skips(&self, root: Root, path: &Path) -> bool {
+        let rules = if root == Root::Home { &self.skip.home } else { &self.skip.workspace };
+        rules.iter().any(|rule| path.starts_with(rule))
+    }
+}
+
+type Planned = (ApplyEntry, Option<(BlobId, u64)>);
+
+/// What the guest is told, with the content of each file that is to be written.
+fn apply_entries(listing: &Listing) -> Vec<Planned> {
+    let mut names: HashMap<LinkGroup, &Path> = HashMap::new();
+    let mut entries = vec![(apply_entry(Path::new(""), listing.root(), ApplyNode::Dir), None)];
+    for Entry { path, meta, node } in listing.entries() {
+        let (node, file) = match node {
+            Node::Dir => (ApplyNode::Dir, None),
+            Node::Symlink(target) => (ApplyNode::Symlink(target.clone()), None),
+            Node::File { content, size, link } => match link.and_then(|link| names.get(&link)) {
+                Some(first) => (ApplyNode::Hardlink(first.to_path_buf()), None),
+                None => {
+                    names.extend(link.map(|link| (link, path.as_path())));
+                    (ApplyNode::File { size: *size, content: None }, Some((*content, *size)))
+                }
+            },
+        };
+        entries.push((apply_entry(path, meta, node), file));
+    }
+    entries
+}
+
+fn apply_entry(path: &Path, meta: &Meta, node: ApplyNode) -> ApplyEntry {
+    ApplyEntry {
+        path: path.to_owned(),
+        node,
+        mode: meta.mode,
+        owner: (meta.uid, meta.gid),
+        mtime_ns: meta.mtime_ns,
+        xattrs: meta.xattrs.clone(),
+    }
+}
+
+/// As many entries as one message takes.
+fn batch_from(entries: &[Planned], start: usize) -> &[Planned] {
+    let rest = entries.get(start..).unwrap_or_default();
+    let mut bytes = 0;
+    let fits = rest.iter().take(BATCH_ENTRIES).take_while(|(entry, file)| {
+        let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let content = file.filter(|_| !is_large(*file)).map_or(0, |(_, size)| size);
+        bytes += content + xattrs as u64;
+        bytes <= BATCH_BYTES
+    });
+    // One entry always fits: neither content nor attributes are that large.
+    let count = fits.count().max(1);
+    rest.get(..count).unwrap_or(rest)
+}
+
+fn is_large(file: Option<(BlobId, u64)>) -> bool {
+    file.is_some_and(|(_, size)| size > INLINE)
+}
+
+/// Everything else first, then folders from the inside out, so that no folder's time is changed
+/// again after it was set.
+fn finish_order(entries: Vec<Planned>) -> Vec<ApplyEntry> {
+    let entries = entries.into_iter().map(|(entry, _)| entry);
+    let (mut folders, mut done): (Vec<_>, Vec<_>) =
+        entries.partition(|entry| entry.node == ApplyNode::Dir);
+    folders.reverse();
+    done.append(&mut folders);
+    done
+}
+
+fn check_size(content: BlobId, expected: u64, found: u64) -> Result<(), RestoreError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(LoadError::Size { content, expected, found }.into())
+}

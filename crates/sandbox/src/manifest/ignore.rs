@@ -1,0 +1,4 @@
+/// Placeholder.
+pub struct IgnoreRules;
+/// Placeholder.
+pub struct InvalidPattern;
