@@ -56,6 +56,9 @@ pub struct State {
     pub(crate) outputs: Vec<KeptOutput>,
     pub(crate) sessions: BTreeMap<u32, SessionReport>,
     pub(crate) steered: Vec<Item>,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) origin: Option<moat_core::Origin>,
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) cancel: Option<String>,
     pub(crate) status: Status,
 }
@@ -282,6 +285,22 @@ impl State {
     /// Whole outputs that the model was told a path of.
     pub fn outputs(&self) -> &[KeptOutput] {
         &self.outputs
+    }
+    /// Environment of the run's commands.
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+    /// The host folder that the files came from.
+    pub fn origin(&self) -> Option<&moat_core::Origin> {
+        self.origin.as_ref()
+    }
+    /// Facts for people.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+    /// A fork numbers its own events from one, behind the past that it shares.
+    pub(crate) fn rewind_for_fork(&mut self) {
+        self.head = Seq(0);
     }
     /// The text of the last message, if the run has one.
     pub fn last_message(&self) -> Option<String> {

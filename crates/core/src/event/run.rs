@@ -22,6 +22,12 @@ pub struct RunStarted {
     /// The run whose journal, up to a point, stands before this one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<ForkPoint>,
+    /// Environment of every command in the sandbox, beside the fixed list.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Fences that may be missing on the host, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_missing: Vec<String>,
     /// Where the files came from, for giving changes back and for `git_repo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,

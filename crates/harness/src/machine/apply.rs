@@ -154,6 +154,9 @@ impl State {
         self.agent = Arc::new(started.agent.clone());
         self.model = started.agent.model.clone();
         self.options = started.options.clone();
+        self.environment = started.environment.clone();
+        self.origin = started.origin.clone();
+        self.labels = started.labels.clone();
         self.take_input(&started.input);
     }
 

@@ -1,0 +1,382 @@
+//! The sandbox of a run, as the driver needs it: there when a call needs it, saved when a call
+//! ends, found again after a crash, replaced when it is gone.
+
+mod process;
+mod redact;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use moat_blobs::{BlobStore, ReadBlobError, WriteBlobError};
+use moat_core::{
+    BootNonce, CallKey, Checkpointed, Epoch, Retryable, RunId, SandboxAttached, SandboxRehydrated,
+    SnapshotId,
+};
+use moat_sandbox::checkpoint::{CheckpointError, Checkpointer, RestoreError, SkipRules};
+use moat_snapshot::LoadError;
+use moat_sandbox::{Guest, GuestError, Provider, Root, Sandbox, SandboxError, SandboxSpec};
+use tokio::task::JoinHandle;
+
+use crate::harness::HarnessParts;
+use crate::machine::{AttachedSandbox, KeptOutput};
+
+pub(crate) use process::{Process, Progress, keep};
+pub(crate) use redact::Redactor;
+
+/// Why the sandbox could not be made, found, saved or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ComputeError {
+    /// The agent has tools that need a sandbox and the program has no provider of one.
+    #[error("the agent's tools need a sandbox and none is configured")]
+    NoProvider,
+    /// The provider failed.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The guest failed.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// The files could not be saved.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The files could not be brought back.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The last checkpoint could not be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A whole output could not be kept.
+    #[error("cannot keep a command's output: {0}")]
+    KeepOutput(#[from] WriteBlobError),
+    /// A whole output could not be read back.
+    #[error("cannot read a command's output back: {0}")]
+    ReadOutput(#[from] ReadBlobError),
+    /// A file of the harness could not be written or read.
+    #[error("cannot write `{path}`: {source}")]
+    Spool {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl ComputeError {
+    /// The sandbox is gone, or may be: attaching again finds out.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Guest(error) | Self::Sandbox(SandboxError::Guest(error)) => error.is_retryable(),
+            Self::Checkpoint(CheckpointError::Guest(error)) => error.is_retryable(),
+            Self::Restore(RestoreError::Guest(error)) => error.is_retryable(),
+            _ => false,
+        }
+    }
+}
+
+impl Retryable for ComputeError {
+    fn is_retryable(&self) -> bool {
+        self.is_lost()
+    }
+}
+
+/// The sandbox of one run.
+pub(crate) struct Compute {
+    parts: Arc<HarnessParts>,
+    provider: Arc<dyn Provider>,
+    spec: SandboxSpec,
+    live: Option<Live>,
+    coming: Option<Coming>,
+    release: Vec<CallKey>,
+    processes: Arc<Mutex<HashMap<CallKey, Arc<Process>>>>,
+}
+
+struct Live {
+    sandbox: Box<dyn Sandbox>,
+    guest: Arc<dyn Guest>,
+    checkpointer: Checkpointer,
+}
+
+struct Made {
+    live: Live,
+    snapshot: Option<SnapshotId>,
+    took_ms: u64,
+}
+
+/// A sandbox that is being made while the model thinks.
+struct Coming(JoinHandle<Result<Made, ComputeError>>);
+
+/// What attaching came to.
+pub(crate) enum Attached {
+    /// The sandbox that the journal knows.
+    Same,
+    /// Another one, filled from the last checkpoint.
+    Fresh(Box<Fresh>),
+}
+
+/// A sandbox that the journal does not know yet.
+pub(crate) struct Fresh {
+    pub(crate) attached: SandboxAttached,
+    pub(crate) rehydrated: Option<SandboxRehydrated>,
+    pub(crate) reason_lost: String,
+}
+
+/// What a call needs of the sandbox. Outlives the borrow of the driver.
+#[derive(Clone)]
+pub(crate) struct CallContext {
+    pub(crate) guest: Arc<dyn Guest>,
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) spool: PathBuf,
+    pub(crate) redactor: Arc<Redactor>,
+    processes: Arc<Mutex<HashMap<CallKey, Arc<Process>>>>,
+}
+
+impl Compute {
+    pub(crate) fn new(
+        parts: &Arc<HarnessParts>,
+        run: RunId,
+        environment: &BTreeMap<String, String>,
+    ) -> Option<Self> {
+        let provider = parts.provider.clone()?;
+        let spec = SandboxSpec {
+            run,
+            epoch: Epoch::default(),
+            orphan_grace: parts.orphan_grace,
+            environment: environment.clone(),
+            allow_missing: parts.allow_missing.clone(),
+        };
+        Some(Self {
+            parts: parts.clone(),
+            provider,
+            spec,
+            live: None,
+            coming: None,
+            release: Vec::new(),
+            processes: Arc::default(),
+        })
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    pub(crate) fn nonce(&self) -> Option<BootNonce> {
+        self.live.as_ref().map(|live| live.guest.nonce().clone())
+    }
+
+    pub(crate) fn context(&self) -> Option<CallContext> {
+        let live = self.live.as_ref()?;
+        Some(CallContext {
+            guest: live.guest.clone(),
+            blobs: self.parts.blobs.clone(),
+            spool: self.parts.spool_dir.join(self.spec.run.to_string()),
+            redactor: self.parts.redactor.clone(),
+            processes: self.processes.clone(),
+        })
+    }
+
+    /// Begins to make a sandbox, unless there is one or the journal knows one.
+    pub(crate) fn prefetch(
+        &mut self,
+        known: Option<&AttachedSandbox>,
+        snapshot: Option<SnapshotId>,
+        epoch: Epoch,
+    ) {
+        self.spec.epoch = epoch;
+        if self.live.is_none() && self.coming.is_none() && known.is_none() {
+            self.coming = Some(self.make(snapshot));
+        }
+    }
+
+    fn make(&self, snapshot: Option<SnapshotId>) -> Coming {
+        let (provider, spec) = (self.provider.clone(), self.spec.clone());
+        let snapshots = self.parts.snapshots.clone();
+        Coming(tokio::spawn(async move {
+            let began = Instant::now();
+            let sandbox = provider.create(&spec).await?;
+            let guest = sandbox.guest();
+            let mut checkpointer = Checkpointer::new(guest.clone(), snapshots, SkipRules::default());
+            if let Some(snapshot) = snapshot
+                && let Err(error) = checkpointer.restore(snapshot).await
+            {
+                // Nothing refers to a sandbox that could not be filled.
+                let _ = provider.destroy(&sandbox.handle()).await;
+                return Err(error.into());
+            }
+            let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            Ok(Made { live: Live { sandbox, guest, checkpointer }, snapshot, took_ms })
+        }))
+    }
+
+    /// Makes sure that a sandbox is there: the one that the journal knows, or a new one.
+    pub(crate) async fn attach(
+        &mut self,
+        known: Option<&AttachedSandbox>,
+        snapshot: Option<SnapshotId>,
+        outputs: &[KeptOutput],
+        epoch: Epoch,
+    ) -> Result<Attached, ComputeError> {
+        self.spec.epoch = epoch;
+        let mut reason_lost = "it was lost while a call ran".to_owned();
+        if let Some(known) = known {
+            if self.nonce().is_some_and(|nonce| nonce == known.nonce) {
+                return Ok(Attached::Same);
+            }
+            match self.reattach(known, epoch, snapshot).await {
+                Ok(true) => return Ok(Attached::Same),
+                Ok(false) => "the provider says that it is gone".clone_into(&mut reason_lost),
+                Err(error) if error.is_lost() => reason_lost = error.to_string(),
+                Err(error) => return Err(error),
+            }
+            // Whatever is left of it must not go on beside its successor.
+            let _ = self.provider.destroy(&known.handle).await;
+        }
+        let made = self.made(snapshot).await?;
+        let attached = SandboxAttached {
+            provider: self.provider.name().to_owned(),
+            handle: made.live.sandbox.handle(),
+            nonce: made.live.guest.nonce().clone(),
+            missing_fences: made.live.sandbox.missing_fences().to_vec(),
+        };
+        let rehydrated = made.snapshot.filter(|_| known.is_some()).map(|snapshot| {
+            let nonce = attached.nonce.clone();
+            SandboxRehydrated { snapshot, nonce, duration_ms: made.took_ms }
+        });
+        self.live = Some(made.live);
+        self.put_outputs_back(outputs).await?;
+        Ok(Attached::Fresh(Box::new(Fresh { attached, rehydrated, reason_lost })))
+    }
+
+    async fn made(&mut self, snapshot: Option<SnapshotId>) -> Result<Made, ComputeError> {
+        let coming = self.coming.take().unwrap_or_else(|| self.make(snapshot));
+        match coming.0.await {
+            Ok(made) => made,
+            Err(error) => Err(SandboxError::Setup {
+                step: "make a sandbox".to_owned(),
+                message: error.to_string(),
+            }
+            .into()),
+        }
+    }
+
+    async fn reattach(
+        &mut self,
+        known: &AttachedSandbox,
+        epoch: Epoch,
+        snapshot: Option<SnapshotId>,
+    ) -> Result<bool, ComputeError> {
+        self.live = None;
+        let Some(sandbox) = self.provider.reattach(&known.handle, epoch).await? else {
+            return Ok(false);
+        };
+        let guest = sandbox.guest();
+        if *guest.nonce() != known.nonce {
+            return Ok(false);
+        }
+        let snapshots = self.parts.snapshots.clone();
+        let mut checkpointer = Checkpointer::new(guest.clone(), snapshots, SkipRules::default());
+        if let Some(snapshot) = snapshot {
+            checkpointer.adopt(snapshot).await?;
+        }
+        self.live = Some(Live { sandbox, guest, checkpointer });
+        Ok(true)
+    }
+
+    async fn put_outputs_back(&self, outputs: &[KeptOutput]) -> Result<(), ComputeError> {
+        let Some(live) = &self.live else { return Ok(()) };
+        for kept in outputs {
+            let Ok(path) = std::path::Path::new(&kept.path).strip_prefix(Root::Outputs.path())
+            else {
+                continue;
+            };
+            process::copy_to_guest(&*live.guest, &*self.parts.blobs, kept.blob, path).await?;
+        }
+        Ok(())
+    }
+
+    /// The connection is gone; attaching finds out whether the sandbox is too.
+    pub(crate) fn lose(&mut self) {
+        self.live = None;
+        self.release.clear();
+        self.lock_processes().clear();
+    }
+
+    /// Saves the files. `None`: nothing changed since the last time.
+    pub(crate) async fn checkpoint(&mut self) -> Result<Option<Checkpointed>, ComputeError> {
+        let Some(live) = &mut self.live else { return Ok(None) };
+        let report = live.checkpointer.checkpoint().await?;
+        if report.unchanged {
+            return Ok(None);
+        }
+        Ok(Some(Checkpointed {
+            snapshot: report.snapshot,
+            files: report.files,
+            bytes: report.bytes,
+            new_bytes: report.new_bytes,
+            changed: report.changed,
+            changed_count: report.changed_count,
+            duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+        }))
+    }
+
+    /// The guest may forget this attempt once its outcome is durable.
+    pub(crate) fn release_later(&mut self, key: CallKey) {
+        self.release.push(key);
+    }
+
+    pub(crate) async fn outcomes_are_durable(&mut self) {
+        let keys = std::mem::take(&mut self.release);
+        let Some(live) = &self.live else { return };
+        let guest = &live.guest;
+        for key in &keys {
+            self.lock_processes().remove(key);
+        }
+        // A guest that cannot be told keeps the results a little longer; nothing depends on it.
+        let _ = futures_util::future::join_all(keys.iter().map(|key| guest.release(*key))).await;
+    }
+
+    pub(crate) async fn kill(&self, key: CallKey) {
+        if let Some(live) = &self.live {
+            // It may have ended by itself.
+            let _ = live.guest.signal(key, 9).await;
+        }
+    }
+
+    /// Lets go of the sandbox: for good if the run is over, else it lives on for its grace.
+    pub(crate) async fn let_go(mut self, over: bool) {
+        self.lock_processes().clear();
+        if let Some(coming) = self.coming.take()
+            && let Ok(Ok(made)) = coming.0.await
+        {
+            // No event names it, so nothing will look for it.
+            let _ = self.provider.destroy(&made.live.sandbox.handle()).await;
+        }
+        if let Some(live) = self.live.take().filter(|_| over) {
+            let _ = self.provider.destroy(&live.sandbox.handle()).await;
+        }
+    }
+
+    fn lock_processes(&self) -> std::sync::MutexGuard<'_, HashMap<CallKey, Arc<Process>>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CallContext {
+    /// The process under this key, listened to from where the harness has its output.
+    pub(crate) async fn process(
+        &self,
+        key: CallKey,
+        tap: Option<process::Tap>,
+    ) -> Result<Arc<Process>, ComputeError> {
+        if let Some(process) = self.lock().get(&key) {
+            return Ok(process.clone());
+        }
+        let process = Arc::new(Process::listen(self, key, tap).await?);
+        self.lock().insert(key, process.clone());
+        Ok(process)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CallKey, Arc<Process>>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

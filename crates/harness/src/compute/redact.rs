@@ -1,0 +1,98 @@
+//! Known secret values become placeholders where bytes enter the harness: before anything is
+//! shown to the model, written down or appended, so that there is one text everywhere.
+
+use moat_core::Secret;
+
+/// Replaces known secrets in bytes that come in pieces.
+///
+/// A placeholder is as long as its secret, so that offsets into an output stay what the guest says.
+pub(crate) struct Redactor {
+    secrets: Vec<Secret>,
+}
+
+/// Shorter values are left alone: they would match by chance.
+const SHORTEST_SECRET: usize = 8;
+const PLACEHOLDER: &[u8] = b"[redacted]";
+
+impl Redactor {
+    pub(crate) fn new(secrets: impl IntoIterator<Item = Secret>) -> Self {
+        let long = |secret: &Secret| secret.expose().len() >= SHORTEST_SECRET;
+        Self { secrets: secrets.into_iter().filter(long).collect() }
+    }
+
+    /// Redacts `carry` followed by `bytes`. What may be the beginning of a secret stays in `carry`
+    /// for the next piece, unless this is the last one.
+    pub(crate) fn push(&self, carry: &mut Vec<u8>, bytes: Vec<u8>, last: bool) -> Vec<u8> {
+        if self.secrets.is_empty() {
+            return bytes;
+        }
+        let mut text = std::mem::take(carry);
+        text.extend(bytes);
+        for secret in &self.secrets {
+            mask(&mut text, secret.expose().as_bytes());
+        }
+        if !last {
+            let held = self.secrets.iter().map(|s| overlap(&text, s.expose().as_bytes())).max();
+            *carry = text.split_off(text.len() - held.unwrap_or(0));
+        }
+        text
+    }
+
+    /// Redacts a whole text.
+    pub(crate) fn redact(&self, text: String) -> String {
+        let mut text = text;
+        for secret in &self.secrets {
+            if text.contains(secret.expose()) {
+                text = text.replace(secret.expose(), "[redacted]");
+            }
+        }
+        text
+    }
+}
+
+fn mask(text: &mut [u8], secret: &[u8]) {
+    let Some(first) = secret.first() else { return };
+    let mut from = 0;
+    while let Some(rest) = text.get_mut(from..) {
+        let Some(at) = rest.iter().position(|byte| byte == first) else { return };
+        match rest.get_mut(at..at + secret.len()) {
+            Some(found) if found == secret => {
+                let placeholder = PLACEHOLDER.iter().copied().chain(std::iter::repeat(b'*'));
+                found.iter_mut().zip(placeholder).for_each(|(byte, mark)| *byte = mark);
+                from += at + secret.len();
+            }
+            Some(_) => from += at + 1,
+            None => return,
+        }
+    }
+}
+
+/// The longest end of `text` that is a beginning of `secret`, and not all of it.
+fn overlap(text: &[u8], secret: &[u8]) -> usize {
+    let longest = secret.len().saturating_sub(1).min(text.len());
+    (1..=longest).rev().find(|length| text.ends_with(secret.get(..*length).unwrap_or_default())).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_however_the_output_is_cut() {
+        let redactor = Redactor::new([Secret::new("sk-planted-12345")]);
+        let text = b"key=sk-planted-12345; again sk-planted-12345 and sk-plante".to_vec();
+        for size in 1..text.len() {
+            let (mut carry, mut out) = (Vec::new(), Vec::new());
+            let pieces: Vec<_> = text.chunks(size).collect();
+            for (at, piece) in pieces.iter().enumerate() {
+                let last = at + 1 == pieces.len();
+                out.extend(redactor.push(&mut carry, piece.to_vec(), last));
+            }
+            assert_eq!(out.len(), text.len());
+            let out = String::from_utf8(out).unwrap();
+            assert!(!out.contains("sk-planted"), "{out}");
+            assert_eq!(out.matches("[redacted]").count(), 2);
+            assert!(out.ends_with("sk-plante"));
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Starting, resuming, continuing and forking runs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moat_blobs::BlobStore;
+use moat_core::{
+    AgentRecord, Checkpointed, Event, EventBody, ForkPoint, Item, Origin, ParentLink, RunContinued,
+    RunId, RunOptions, RunResumed, RunStarted, Secret, Seq, TenantId, ToolRecord,
+};
+use moat_journal::{Claim, ClaimError, Journal, ReadError, StoredEvent};
+use moat_model::Model;
+use moat_sandbox::Provider;
+use moat_snapshot::Snapshots;
+
+use crate::compute::Redactor;
+use crate::driver::{DriveError, Driver, Facts};
+use crate::machine::{ApplyError, State, Status};
+use crate::tool::Tool;
+
+/// What a harness is made of. Every part is a contract with implementations to choose from.
+pub struct HarnessOptions {
+    /// Whose runs these are.
+    pub tenant: TenantId,
+    /// Where events are.
+    pub journal: Arc<dyn Journal>,
+    /// Where large outputs are.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Where workspaces are.
+    pub snapshots: Snapshots,
+    /// Who answers.
+    pub model: Arc<dyn Model>,
+    /// Where commands run; `None`: agents have function tools only.
+    pub provider: Option<Arc<dyn Provider>>,
+    /// Function tools.
+    pub tools: Vec<Arc<dyn Tool>>,
+    /// A folder for outputs that are still being written; outlives the process.
+    pub spool_dir: PathBuf,
+    /// Values that are replaced wherever they come in.
+    pub secrets: Vec<Secret>,
+    /// How long a sandbox outlives its harness.
+    pub orphan_grace: Duration,
+    /// Fences that may be missing, by name.
+    pub allow_missing: Vec<String>,
+}
+
+/// The parts, as drivers use them.
+pub(crate) struct HarnessParts {
+    pub(crate) tenant: TenantId,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) model: Arc<dyn Model>,
+    pub(crate) provider: Option<Arc<dyn Provider>>,
+    pub(crate) tools: HashMap<String, Arc<dyn Tool>>,
+    pub(crate) spool_dir: PathBuf,
+    pub(crate) redactor: Arc<Redactor>,
+    pub(crate) orphan_grace: Duration,
+    pub(crate) allow_missing: Vec<String>,
+}
+
+/// Starts and takes up runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Harness(Arc<HarnessParts>);
+
+/// A run that is to be started.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// The agent, with its tools.
+    pub agent: AgentRecord,
+    /// The first input.
+    pub input: Vec<Item>,
+    /// How it is to be driven.
+    pub options: RunOptions,
+    /// The files it begins with, as the first checkpoint.
+    pub files: Option<Checkpointed>,
+    /// Environment of its commands.
+    pub environment: BTreeMap<String, String>,
+    /// The host folder that the files came from.
+    pub origin: Option<Origin>,
+    /// Facts for people.
+    pub labels: BTreeMap<String, String>,
+    /// The run that starts this one for a call.
+    pub parent: Option<ParentLink>,
+}
+
+/// What changes when a run is taken up again.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Limits from now on.
+    pub options: Option<RunOptions>,
+    /// The model from now on.
+    pub model: Option<String>,
+}
+
+/// Why a run could not be taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenRunError {
+    /// Somebody else has it, or it is not there.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// Its journal could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Its journal could not be understood.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// Its first events could not be made.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+    /// Its bodies were destroyed.
+    #[error("run {0} was erased")]
+    Erased(RunId),
+    /// A fork cannot begin there.
+    #[error("run {run} has no checkpoint at or before event {at} where its conversation is whole")]
+    NoCheckpoint {
+        /// The source.
+        run: RunId,
+        /// Where it was to be cut.
+        at: Seq,
+    },
+}
+
+impl moat_core::Retryable for OpenRunError {
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Claim(error) => error.is_retryable(),
+            Self::Read(error) => error.is_retryable(),
+            Self::Drive(error) => error.is_retryable(),
+            Self::Apply(_) | Self::Erased(_) | Self::NoCheckpoint { .. } => false,
+        }
+    }
+}
+
+/// Events that are read at once.
+const PAGE: usize = 512;
+
+/// A run's past, folded.
+pub(crate) struct Past {
+    pub(crate) state: State,
+    pub(crate) facts: Facts,
+    /// The last event with a checkpoint and no open answer, at or before where reading stopped.
+    clean_checkpoint: Option<Seq>,
+    started: Option<Box<RunStarted>>,
+}
+
+impl Harness {
+    /// Puts the parts together.
+    pub fn new(options: HarnessOptions) -> Self {
+        let tools = options.tools.into_iter().map(|tool| (tool.record().name, tool)).collect();
+        Self(Arc::new(HarnessParts {
+            tenant: options.tenant,
+            journal: options.journal,
+            blobs: options.blobs,
+            snapshots: options.snapshots,
+            model: options.model,
+            provider: options.provider,
+            tools,
+            spool_dir: options.spool_dir,
+            redactor: Arc::new(Redactor::new(options.secrets)),
+            orphan_grace: options.orphan_grace,
+            allow_missing: options.allow_missing,
+        }))
+    }
+
+    /// What the model sees of the function tools, by name.
+    pub fn function_tools(&self) -> Vec<ToolRecord> {
+        let mut tools: Vec<_> = self.0.tools.values().map(|tool| tool.record()).collect();
+        tools.sort_by(|a, b| a.name.cmp(&b.name));
+        tools
+    }
+
+    /// Makes a run. Nothing of it is durable before it is driven.
+    pub async fn start(&self, new: NewRun) -> Result<Driver, OpenRunError> {
+        let run = RunId::generate();
+        let owner = self.0.journal.create(&self.0.tenant, run, None).await?;
+        let mut driver = self.driver(owner, State::default(), Facts::default());
+        driver.push(
+            "user",
+            RunStarted {
+                agent: new.agent,
+                input: self.redacted(new.input),
+                options: new.options,
+                parent: new.parent,
+                forked_from: None,
+                environment: new.environment,
+                allow_missing: self.0.allow_missing.clone(),
+                origin: new.origin,
+                labels: new.labels,
+            },
+        )?;
+        if let Some(files) = new.files {
+            driver.push("harness", files)?;
+        }
+        Ok(driver)
+    }
+
+    /// Takes up a run that stopped, whatever stopped it.
+    pub async fn resume(
+        &self,
+        run: RunId,
+        claim: Claim,
+        changes: Changes,
+    ) -> Result<Driver, OpenRunError> {
+        let mut driver = self.open(run, claim).await?;
+        let again = match driver.state().status() {
+            Status::Limited { .. } => true,
+            Status::Paused(reason, _) => *reason != moat_core::PauseReason::Approval,
+            _ => changes.options.is_some() || changes.model.is_some(),
+        };
+        if again && !matches!(driver.state().status(), Status::Finished(_)) {
+            driver.push("user", RunResumed { options: changes.options, model: changes.model })?;
+        }
+        Ok(driver)
+    }
+
+    /// Gives a run that ended, or stopped, more input.
+    pub async fn go_on(
+        &self,
+        run: RunId,
+        claim: Claim,
+        input: Vec<Item>,
+        changes: Changes,
+    ) -> Result<Driver, OpenRunError> {
+        let mut driver = self.open(run, claim).await?;
+        let input = self.redacted(input);
+        let Changes { options, model } = changes;
+        driver.push("user", RunContinued { input, options, model })?;
+        Ok(driver)
+    }
+
+    /// Makes a run whose past is another run's, up to `at`: the last checkpoint at or before it;
+    /// absent: its end. Returns where it was cut.
+    pub async fn fork(
+        &self,
+        source: RunId,
+        at: Option<Seq>,
+        input: Vec<Item>,
+        changes: Changes,
+    ) -> Result<(Driver, ForkPoint), OpenRunError> {
+        let mut past = self.read_past(source, at).await?;
+        let cut = match at {
+            None => past.state.head(),
+            Some(at) => {
+                let none = OpenRunError::NoCheckpoint { run: source, at };
+                let cut = past.clean_checkpoint.ok_or(none)?;
+                past = self.read_past(source, Some(cut)).await?;
+                cut
+            }
+        };
+        let fork = ForkPoint { run: source, seq: cut };
+        let started = past.started.take().ok_or(OpenRunError::Erased(source))?;
+        let run = RunId::generate();
+        let owner = self.0.journal.create(&self.0.tenant, run, Some(source)).await?;
+        past.state.rewind_for_fork();
+        let mut agent = past.state.agent().clone();
+        agent.model = changes.model.unwrap_or_else(|| past.state.model().to_owned());
+        let options = changes.options.unwrap_or_else(|| past.state.options().clone());
+        let mut driver = self.driver(owner, past.state, Facts::default());
+        driver.push(
+            "user",
+            RunStarted {
+                agent,
+                input: self.redacted(input),
+                options,
+                parent: None,
+                forked_from: Some(fork),
+                ..*started
+            },
+        )?;
+        Ok((driver, fork))
+    }
+
+    /// The state of a run, read without owning it.
+    pub async fn state(&self, run: RunId) -> Result<State, OpenRunError> {
+        Ok(self.read_past(run, None).await?.state)
+    }
+
+    async fn open(&self, run: RunId, claim: Claim) -> Result<Driver, OpenRunError> {
+        let owner = self.0.journal.claim(&self.0.tenant, run, claim).await?;
+        let past = self.read_past(run, None).await?;
+        if *past.state.status() == Status::Erased {
+            return Err(OpenRunError::Erased(run));
+        }
+        Ok(self.driver(owner, past.state, past.facts))
+    }
+
+    fn driver(
+        &self,
+        owner: Box<dyn moat_journal::RunOwner>,
+        state: State,
+        facts: Facts,
+    ) -> Driver {
+        Driver::new(self.0.clone(), self.0.tenant.clone(), owner, state, facts)
+    }
+
+    fn redacted(&self, input: Vec<Item>) -> Vec<Item> {
+        let redact = |item: Item| {
+            let text = self.0.redactor.redact(item.json().to_owned());
+            Item::from_json(text).unwrap_or(item)
+        };
+        input.into_iter().map(redact).collect()
+    }
+
+    /// Folds a run's events, its source's before its own, up to an event of the run itself.
+    pub(crate) async fn read_past(
+        &self,
+        run: RunId,
+        until: Option<Seq>,
+    ) -> Result<Past, OpenRunError> {
+        let mut line = vec![(run, until)];
+        while let Some((run, _)) = line.last()
+            && let Some(fork) = self.source_of(*run).await?
+        {
+            line.push((fork.run, Some(fork.seq)));
+        }
+        let mut past = Past {
+            state: State::default(),
+            facts: Facts::default(),
+            clean_checkpoint: None,
+            started: None,
+        };
+        for (at, (run, until)) in line.into_iter().rev().enumerate() {
+            if at > 0 {
+                past.state.rewind_for_fork();
+            }
+            past.clean_checkpoint = None;
+            self.fold_run(&mut past, run, until).await?;
+        }
+        Ok(past)
+    }
+
+    async fn source_of(&self, run: RunId) -> Result<Option<ForkPoint>, OpenRunError> {
+        let first = self.0.journal.read(&self.0.tenant, run, Seq(0), 1).await?;
+        let Some(first) = first.into_iter().next() else { return Ok(None) };
+        match decode(first)?.body {
+            EventBody::RunStarted(started) => Ok(started.forked_from),
+            _ => Ok(None),
+        }
+    }
+
+    async fn fold_run(
+        &self,
+        past: &mut Past,
+        run: RunId,
+        until: Option<Seq>,
+    ) -> Result<(), OpenRunError> {
+        let mut after = Seq(0);
+        loop {
+            let page = self.0.journal.read(&self.0.tenant, run, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.header.seq;
+            for stored in page {
+                if until.is_some_and(|until| stored.header.seq > until) {
+                    return Ok(());
+                }
+                past.take_in(&decode(stored)?)?;
+            }
+        }
+    }
+}
+
+impl Past {
+    fn take_in(&mut self, event: &Event) -> Result<(), ApplyError> {
+        self.state.apply(event)?;
+        self.facts.take_in(event);
+        if let EventBody::RunStarted(started) = &event.body {
+            self.started = Some(Box::new(started.clone()));
+        }
+        let clean = self.state.open_answer().is_none() && self.state.checkpoint().is_some();
+        if clean && matches!(event.body, EventBody::Checkpointed(_)) {
+            self.clean_checkpoint = Some(event.header.seq);
+        }
+        Ok(())
+    }
+}
+
+/// Reads a stored event.
+pub fn decode(stored: StoredEvent) -> Result<Event, ApplyError> {
+    let StoredEvent { header, body } = stored;
+    let body = match body {
+        Some(bytes) => EventBody::decode(&header, &bytes)?,
+        None => EventBody::Erased(header.kind.clone()),
+    };
+    Ok(Event { header, body })
+}
