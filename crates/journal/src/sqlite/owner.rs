@@ -1,0 +1,138 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use moat_core::{Epoch, Hash, RunId, Seq, TenantId};
+
+use super::lock::RunLock;
+use super::wake::{Subscription, Topic, Wake};
+use super::{Shared, append, inbox};
+use crate::format::DataKey;
+use crate::{AppendError, Batch, InboxEntry, ReadError, RunOwner};
+
+/// The end of a run's chain.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    pub(super) seq: Seq,
+    pub(super) chain: Hash,
+}
+
+/// The owner of a run in an embedded journal.
+pub(super) struct SqliteOwner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) tenant: TenantId,
+    pub(super) run: RunId,
+    pub(super) number: i64,
+    pub(super) epoch: Epoch,
+    pub(super) head: Head,
+    pub(super) key: Arc<DataKey>,
+    pub(super) wake: Arc<Wake>,
+    /// An append was given up half-way, so `head` may not be the head any more.
+    pub(super) uncertain: bool,
+    inbox: Mutex<InboxWatch>,
+    _lock: RunLock,
+}
+
+#[derive(Default)]
+struct InboxWatch {
+    /// There once somebody has waited.
+    changes: Option<Subscription>,
+    /// The newest entry that [`RunOwner::inbox`] has returned.
+    newest: i64,
+}
+
+impl SqliteOwner {
+    #[expect(clippy::too_many_arguments, reason = "called in one place, each of its own type")]
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        tenant: TenantId,
+        run: RunId,
+        number: i64,
+        epoch: Epoch,
+        head: Head,
+        key: DataKey,
+        lock: RunLock,
+        wake: Arc<Wake>,
+    ) -> Self {
+        let key = Arc::new(key);
+        let inbox = Mutex::default();
+        Self {
+            shared,
+            tenant,
+            run,
+            number,
+            epoch,
+            head,
+            key,
+            wake,
+            uncertain: false,
+            inbox,
+            _lock: lock,
+        }
+    }
+
+    fn inbox_watch(&self) -> std::sync::MutexGuard<'_, InboxWatch> {
+        // Both fields are set on their own.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits on a subscription that was there, or makes it and looks once.
+    async fn wait_for_inbox(&self) {
+        let waiting = self.inbox_watch().changes.as_ref().map(Subscription::changed);
+        if let Some(changed) = waiting {
+            return changed.await;
+        }
+        let Ok(changes) = self.shared.wakes.subscribe(&self.tenant, self.run, Topic::Inbox) else {
+            // No watch can be had (the system's limit of them is reached): look now and then.
+            return tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        };
+        let changed = changes.changed();
+        let newest = {
+            let mut watch = self.inbox_watch();
+            watch.changes = Some(changes);
+            watch.newest
+        };
+        // What came between the last look and the subscription.
+        let seen = inbox::is_newer(&self.shared, &self.tenant, self.run, self.epoch, newest).await;
+        if !seen.unwrap_or(true) {
+            changed.await;
+        }
+    }
+}
+
+#[async_trait]
+impl RunOwner for SqliteOwner {
+    fn run(&self) -> RunId {
+        self.run
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn head(&self) -> Seq {
+        self.head.seq
+    }
+
+    async fn append(&mut self, batch: Batch) -> Result<Seq, AppendError> {
+        append::append(self, batch).await
+    }
+
+    async fn inbox(&self) -> Result<Vec<InboxEntry>, ReadError> {
+        if let Some(changes) = &mut self.inbox_watch().changes {
+            changes.mark_seen();
+        }
+        let key = Arc::clone(&self.key);
+        let (newest, entries) = inbox::waiting(&self.shared, &self.tenant, self.run, key).await?;
+        let mut watch = self.inbox_watch();
+        watch.newest = watch.newest.max(newest);
+        Ok(entries)
+    }
+
+    async fn inbox_changed(&self) {
+        self.wait_for_inbox().await;
+    }
+
+    async fn anchor(&self) -> Result<(), AppendError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! Wakes readers in every process, without polling and without missing a commit.
+//!
+//! In `DATA/wake` every run that is being written has a file for each of two topics. Whoever is
+//! going to commit something opens the file *for writing before the commit* and keeps it open
+//! ([`Wake`]). After the commit it opens and closes the file once more ([`Wake::touch`]). Readers
+//! watch the folder for `IN_CLOSE_WRITE` and look into the journal again when it comes.
+//!
+//! Nothing is missed: a reader starts to watch before it reads, so a commit that it did not read
+//! is followed by an event that it sees. After that commit the writer either lives to touch the
+//! file, or dies; then the kernel closes the descriptor that it held since before the commit, and
+//! that is the same event. (A writer that is stopped between commit and touch delays its readers
+//! until it goes on, dies, or anybody else writes to the run.) When the kernel's queue of events
+//! overflows, all readers look again. Opening and closing writes nothing to the disk.
+//!
+//! Names carry tenant and run, so a reader wakes for its own run only. An owner removes the
+//! files when it lets go; events of a removed file still come under its name.
+
+mod watch;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use moat_core::{RunId, TenantId};
+
+pub(super) use watch::Subscription;
+use watch::Watch;
+
+/// What may have changed.
+#[derive(Clone, Copy)]
+pub(super) enum Topic {
+    /// There are new events.
+    Events,
+    /// There is a new inbox entry, or the run was taken over.
+    Inbox,
+}
+
+pub(super) struct Wakes {
+    dir: PathBuf,
+    /// Started when the first reader waits: a process that waits for nothing needs no thread.
+    watch: Mutex<Option<Arc<Watch>>>,
+}
+
+/// The promise to wake readers once something was committed.
+pub(super) struct Wake {
+    path: PathBuf,
+    /// Open for writing for as long as there may be commits; see above.
+    held: Option<File>,
+    remove: bool,
+}
+
+impl Wakes {
+    pub(super) fn new(data_dir: &Path) -> Self {
+        Self { dir: data_dir.join("wake"), watch: Mutex::new(None) }
+    }
+
+    /// To be called before the commit that it announces. With `remove` its drop removes the file.
+    pub(super) fn announce(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        topic: Topic,
+        remove: bool,
+    ) -> io::Result<Arc<Wake>> {
+        let path = self.dir.join(name(tenant, run, topic));
+        let held = open(&path).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+                open(&path)
+            }
+            _ => Err(error),
+        });
+        Ok(Arc::new(Wake { path, held: Some(held?), remove }))
+    }
+
+    /// Starts to watch one run. What is committed from now on wakes the subscription; so read
+    /// after subscribing.
+    pub(super) fn subscribe(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        topic: Topic,
+    ) -> io::Result<Subscription> {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let watch = match &*watch {
+            Some(watch) if watch.is_alive() => watch,
+            _ => watch.insert(Arc::new(Watch::start(&self.dir)?)),
+        };
+        Ok(Watch::subscribe(watch, name(tenant, run, topic)))
+    }
+}
+
+impl Wake {
+    /// To be called after the commit.
+    pub(super) fn touch(&self) {
+        // If this fails (no descriptors left), the event comes when `held` is closed.
+        drop(open(&self.path));
+    }
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        drop(self.held.take());
+        if self.remove {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn name(tenant: &TenantId, run: RunId, topic: Topic) -> String {
+    let topic = match topic {
+        Topic::Events => "events",
+        Topic::Inbox => "inbox",
+    };
+    format!("{tenant}.{run}.{topic}")
+}
