@@ -9,6 +9,8 @@
 //!   endpoint, HTTP/1.1 and no redirects need no client library, and without one the process
 //!   starts and stays small (no trust roots are read for a plain HTTP address, no runtime of its
 //!   own, about sixty packages fewer).
+//! - [`ReplayModel`] plays a [`Transcript`], recorded or written by hand, through a loopback server
+//!   and [`ResponsesModel`]; [`ScriptedModel`] answers unit tests without HTTP.
 //! - [`KeySource`] says where its key comes from: a value, a file, a command.
 //! - [`PriceTable`] turns tokens into money.
 //!
@@ -20,11 +22,18 @@ mod contract;
 mod http;
 mod key;
 mod price;
+mod replay;
 mod responses;
+mod scripted;
 pub mod sse;
 
 pub use contract::*;
 pub use http::{ProxyOptions, Timeouts};
 pub use key::{CommandKey, FileKey, KeyError, KeySource, NoKey, StaticKey};
 pub use price::{LongContext, Price, PriceError, PriceTable};
+pub use replay::{
+    Expectation, Fault, RecordError, RecordedTurn, ReplayError, ReplayModel, ReplayServer,
+    Transcript, TranscriptError, TranscriptUsage, Turn,
+};
 pub use responses::{ResponsesModel, ResponsesOptions, encode_request};
+pub use scripted::{ScriptedModel, ScriptedTurn};

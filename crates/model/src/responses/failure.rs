@@ -19,6 +19,8 @@ pub(crate) struct Failure {
     pub error: ModelError,
     /// `error.code`, or `error.type` where there is no code.
     pub code: Option<String>,
+    /// `error.message`.
+    pub said: Option<String>,
 }
 
 impl Failure {
@@ -35,7 +37,7 @@ impl Failure {
 
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
-        Self { error, code: None }
+        Self { error, code: None, said: None }
     }
 }
 
@@ -147,7 +149,7 @@ pub(super) async fn status(exchange: &mut Exchange, peer: &str) -> Failure {
         retry_after,
         should_retry,
     };
-    Failure { error, code: said.code.or(said.kind) }
+    Failure { error, code: said.code.or(said.kind), said: said.message }
 }
 
 /// A failure that came inside an answer: `response.error` or an `error` event.
@@ -160,7 +162,7 @@ pub(super) fn reported(value: &Value) -> Failure {
     let code = said.code.clone().or_else(|| said.kind.clone());
     let should_retry = code.as_deref().map(|code| passing.contains(&code));
     let error = ModelError { should_retry, ..self::error(ModelErrorClass::Failed, message) };
-    Failure { error, code }
+    Failure { error, code, said: said.message }
 }
 
 /// What a provider says about an error, in any of the usual envelopes.
