@@ -1,0 +1,69 @@
+//! Who commands and their files belong to.
+
+use std::io;
+
+use rustix::process::{Gid, Uid, getegid, geteuid};
+use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use crate::sys;
+
+/// The guest's own user, and the one that commands run as.
+pub(crate) struct Identity {
+    own: (u32, u32),
+    command: (u32, u32),
+}
+
+/// Until it is dropped, files are opened and made as the commands' user. The kernel checks that
+/// user's permissions, so the guest can do nothing to a file that a command could not.
+pub(crate) struct Assumed<'a>(&'a Identity);
+
+impl Identity {
+    pub(crate) fn new(uid: u32, gid: u32) -> Self {
+        Self { own: (geteuid().as_raw(), getegid().as_raw()), command: (uid, gid) }
+    }
+
+    pub(crate) fn assume(&self) -> io::Result<Assumed<'_>> {
+        let guard = Assumed(self);
+        if self.own != self.command {
+            sys::set_file_identity(self.command.0, self.command.1)?;
+        }
+        Ok(guard)
+    }
+
+    /// In a child: becomes the commands' user, with no way back.
+    pub(crate) fn become_for_good(&self) -> io::Result<()> {
+        drop_bounding_set();
+        let (uid, gid) = (Uid::from_raw(self.command.0), Gid::from_raw(self.command.1));
+        let groups = set_thread_groups(&[]);
+        if self.own == self.command {
+            // A user namespace that its user made himself forbids setting groups, and there is
+            // nothing to change.
+            return Ok(());
+        }
+        groups?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)?;
+        Ok(())
+    }
+}
+
+impl Drop for Assumed<'_> {
+    fn drop(&mut self) {
+        let (uid, gid) = self.0.own;
+        if self.0.own != self.0.command && sys::set_file_identity(uid, gid).is_err() {
+            // Going on as somebody else would be worse than ending.
+            sys::exit(70);
+        }
+    }
+}
+
+/// Takes capabilities away from every program that is ever executed from here on. Without the
+/// capability to do so there is nothing to take: `no_new_privs` keeps it that way.
+fn drop_bounding_set() {
+    for bit in 0..64 {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        if rustix::thread::remove_capability_from_bounding_set(capability).is_err() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The first process of a sandbox: it runs commands, serves files, and ends everything when it
+//! ends.
+//!
+//! One thread and one event loop ([`server`]) over descriptors that never block. Connections of
+//! the harness ([`connection`]) bring requests; [`process`] runs commands and keeps their output
+//! until it is acknowledged; [`files`] resolves paths beneath the roots; [`freeze`] stops commands
+//! so that a scan sees one moment. What takes long is a [`job`] that is done in steps.
+//!
+//! The harness is not feared here, commands are: they must not reach, trace, wedge or exhaust this
+//! process. So it is not dumpable, holds bounded buffers only, opens nothing that blocks, and
+//! makes files with the commands' own rights. All `unsafe` is in [`sys`].
+
+mod connection;
+mod files;
+mod freeze;
+mod job;
+mod poll;
+mod process;
+mod server;
+mod spawn;
+mod sys;
+mod tree;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match server::Server::start() {
+        Ok(server) => server.run(),
+        Err(reason) => {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "moat-guest: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
