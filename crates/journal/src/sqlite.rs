@@ -14,12 +14,14 @@ mod anchor;
 mod append;
 mod claim;
 mod db;
+mod erase;
 mod inbox;
 mod lock;
 mod owner;
 mod read;
 mod reader;
 mod schema;
+mod verify;
 mod wake;
 mod writer;
 
@@ -153,8 +155,7 @@ impl Journal for SqliteJournal {
         tenant: &TenantId,
         run: Option<RunId>,
     ) -> Result<VerifyReport, VerifyError> {
-        let _ = (tenant, run);
-        Ok(VerifyReport::default())
+        verify::verify(&self.shared, tenant, run).await
     }
 
     async fn erase(
@@ -164,8 +165,7 @@ impl Journal for SqliteJournal {
         consent: &[RunId],
         tombstone: NewEvent,
     ) -> Result<(), EraseError> {
-        let _ = (tenant, consent, tombstone);
-        Err(EraseError::NoSuchRun { run })
+        erase::erase(&self.shared, tenant, run, consent, tombstone).await
     }
 }
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use moat_core::{EventHeader, Hash, Seq};
 use rusqlite::{Connection, params};
 
+use super::anchor::{Anchor, Anchors};
 use super::owner::{Head, SqliteOwner};
 use super::{MAX_BATCH, MAX_BODY, claim, db, now_ms};
 use crate::format::{DataKey, Stored, link, seal_small};
@@ -42,6 +43,7 @@ pub(super) async fn append(owner: &mut SqliteOwner, batch: Batch) -> Result<Seq,
     }
     appended?;
     owner.head = head;
+    Anchors::note(&owner.shared, Anchor::new(&owner.tenant, owner.run, head.seq, head.chain));
     Ok(head.seq)
 }
 

@@ -231,7 +231,7 @@ async fn find(
     reader::view(shared, move |_, db| RunRow::load(db, &tenant, run)).await
 }
 
-async fn take_lock(
+pub(super) async fn take_lock(
     shared: &Arc<Shared>,
     tenant: &TenantId,
     run: RunId,

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use moat_core::{RunId, Seq};
+use moat_core::Seq;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::schema;
@@ -114,9 +114,4 @@ pub(super) fn unsigned(stored: i64) -> u64 {
 /// A number as SQLite stores it. Sequence numbers, epochs and times are far below the bound.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// Reads a run id back.
-pub(super) fn run_id(bytes: &[u8]) -> Option<RunId> {
-    bytes.try_into().ok().map(RunId::from_bytes)
 }

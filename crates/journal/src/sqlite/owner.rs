@@ -3,9 +3,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use moat_core::{Epoch, Hash, RunId, Seq, TenantId};
 
+use super::anchor::Anchor;
 use super::lock::RunLock;
 use super::wake::{Subscription, Topic, Wake};
-use super::{Shared, append, inbox};
+use super::{Shared, append, blocking, inbox};
 use crate::format::DataKey;
 use crate::{AppendError, Batch, InboxEntry, ReadError, RunOwner};
 
@@ -133,6 +134,11 @@ impl RunOwner for SqliteOwner {
     }
 
     async fn anchor(&self) -> Result<(), AppendError> {
-        Ok(())
+        let anchor = Anchor::new(&self.tenant, self.run, self.head.seq, self.head.chain);
+        let recorded = blocking(&self.shared, move |shared| {
+            shared.anchors.record(&shared.keys, std::slice::from_ref(&anchor))
+        });
+        let path = || self.shared.anchors.dir().to_owned();
+        recorded.await.map_err(|source| AppendError::Anchor { path: path(), source })
     }
 }
