@@ -13,6 +13,7 @@ mod compute;
 pub mod driver;
 mod harness;
 pub mod machine;
+pub mod patch;
 pub mod tool;
 
 pub use builtin::sandbox_tools;

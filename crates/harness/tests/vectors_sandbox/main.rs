@@ -9,6 +9,7 @@
     reason = "a case that is not as its format says fails the test, and counts are printed"
 )]
 
+mod apply_patch;
 mod cases;
 mod exec_reply;
 mod image_sniff;
