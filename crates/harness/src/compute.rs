@@ -15,8 +15,8 @@ use moat_core::{
     SnapshotId,
 };
 use moat_sandbox::checkpoint::{CheckpointError, Checkpointer, RestoreError, SkipRules};
-use moat_snapshot::LoadError;
 use moat_sandbox::{Guest, GuestError, Provider, Root, Sandbox, SandboxError, SandboxSpec};
+use moat_snapshot::LoadError;
 use tokio::task::JoinHandle;
 
 use crate::harness::HarnessParts;
@@ -195,7 +195,8 @@ impl Compute {
             let began = Instant::now();
             let sandbox = provider.create(&spec).await?;
             let guest = sandbox.guest();
-            let mut checkpointer = Checkpointer::new(guest.clone(), snapshots, SkipRules::default());
+            let mut checkpointer =
+                Checkpointer::new(guest.clone(), snapshots, SkipRules::default());
             if let Some(snapshot) = snapshot
                 && let Err(error) = checkpointer.restore(snapshot).await
             {

@@ -20,11 +20,11 @@ use moat_model::Delta;
 use tokio::sync::watch;
 
 use crate::compute::{Compute, ComputeError};
-use crate::machine::{Action, ApplyError, State, Status};
 use crate::harness::HarnessParts;
+use crate::machine::{Action, ApplyError, State, Status};
 
-pub(crate) use index::{Facts, index_row};
 pub use index::status_word;
+pub(crate) use index::{Facts, index_row};
 
 /// Hears what happens in a run while it is driven. Must not block.
 pub trait Observer: Send + Sync {

@@ -287,12 +287,7 @@ impl Harness {
         Ok(self.driver(owner, past.state, past.facts))
     }
 
-    fn driver(
-        &self,
-        owner: Box<dyn moat_journal::RunOwner>,
-        state: State,
-        facts: Facts,
-    ) -> Driver {
+    fn driver(&self, owner: Box<dyn moat_journal::RunOwner>, state: State, facts: Facts) -> Driver {
         Driver::new(self.0.clone(), self.0.tenant.clone(), owner, state, facts)
     }
 

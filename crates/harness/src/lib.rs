@@ -6,19 +6,17 @@
 //!
 //! This crate must not know HTTP servers or concrete providers, and never prints.
 
-pub mod exec_reply;
-pub mod image;
 mod builtin;
 mod compute;
 pub mod driver;
+pub mod exec_reply;
 mod harness;
+pub mod image;
 pub mod machine;
 pub mod patch;
 pub mod tool;
 
 pub use builtin::sandbox_tools;
 pub use compute::ComputeError;
-pub use harness::{
-    Changes, Harness, HarnessOptions, NewRun, OpenRunError, decode,
-};
+pub use harness::{Changes, Harness, HarnessOptions, NewRun, OpenRunError, decode};
 pub mod truncate;

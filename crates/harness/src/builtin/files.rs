@@ -3,15 +3,80 @@
 use std::path::Path;
 
 use moat_core::CallReport;
-use moat_sandbox::{FileKind, GuestError, Root};
-use serde_json::Value;
+use moat_sandbox::{CommitOutcome, FileKind, GuestError, Root};
 
 use super::{CallEnd, SandboxCall, path};
 use crate::compute::{CallContext, ComputeError};
 use crate::image::{self, ImageError};
+use crate::patch::{self, GuestFiles, Plan, PlanError};
 
 /// Bytes that are read from the sandbox at once.
 const PIECE: u32 = 1 << 20;
+
+/// Reads the patch, works out what it changes and commits that as one step. Taken up again after a
+/// crash, the guest's outcome of the commit counts; without one nothing was written.
+pub(super) async fn apply_patch(
+    context: &CallContext,
+    call: &SandboxCall,
+) -> Result<CallEnd, ComputeError> {
+    let files = GuestFiles(&*context.guest);
+    let operations = match patch::parse(&call.run.arguments) {
+        Ok(operations) => operations,
+        Err(error) => return Ok(CallEnd::refused(error.reply())),
+    };
+    if call.run.begun && context.guest.committed(call.run.key).await? == Some(CommitOutcome::Done) {
+        return Ok(applied(done_before(&operations), Vec::new()));
+    }
+    let plan = match patch::plan(&operations, Path::new(""), &files).await {
+        Ok(plan) => plan,
+        Err(PlanError::Rejected(error)) => return Ok(CallEnd::refused(error.reply())),
+        Err(PlanError::Source(error)) => return Err(error.into()),
+    };
+    commit(context, call, plan).await
+}
+
+async fn commit(
+    context: &CallContext,
+    call: &SandboxCall,
+    plan: Plan,
+) -> Result<CallEnd, ComputeError> {
+    let changed = plan.changed_paths();
+    for link in &plan.unlinked {
+        context.guest.remove(Root::Workspace, link).await?;
+    }
+    match context.guest.commit(call.run.key, &plan.changes).await {
+        Ok(CommitOutcome::Done) => Ok(applied(plan.output, changed)),
+        Ok(CommitOutcome::Conflict(path)) => Ok(CallEnd::refused(format!(
+            "apply_patch failed: `{}` changed while the patch was being applied; nothing was \
+             written. Read it again and make a new patch.",
+            path.display()
+        ))),
+        Err(error @ (GuestError::Os { .. } | GuestError::Outside(_))) => {
+            Ok(CallEnd::refused(format!("apply_patch failed: {error}")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The reply to a patch that was applied before a crash: its files are past what it expects.
+fn done_before(operations: &[patch::Operation]) -> String {
+    let lines = operations.iter().map(|operation| {
+        let path = &operation.path;
+        match &operation.action {
+            patch::Action::Create { .. } => format!("Created {path}"),
+            patch::Action::Delete => format!("Deleted {path}"),
+            patch::Action::Update { move_to: Some(to), .. } => {
+                format!("Updated {path}\nMoved {path} to {to}")
+            }
+            patch::Action::Update { move_to: None, .. } => format!("Updated {path}"),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn applied(output: String, changed: Vec<String>) -> CallEnd {
+    CallEnd::text(output, CallReport { exit_code: Some(0), changed, ..CallReport::default() })
+}
 
 pub(super) async fn view_image(
     context: &CallContext,
@@ -38,8 +103,7 @@ async fn read_image(
     let Some((root, below)) = path::locate(shown) else {
         return Ok(Err(ImageError::NotFound(shown.to_owned())));
     };
-    let unreadable =
-        |reason: String| ImageError::Unreadable { path: shown.to_owned(), reason };
+    let unreadable = |reason: String| ImageError::Unreadable { path: shown.to_owned(), reason };
     match context.guest.stat(root, &below).await {
         Ok(None) => return Ok(Err(ImageError::NotFound(shown.to_owned()))),
         Ok(Some(stat)) => match stat.kind {

@@ -15,7 +15,8 @@ pub(crate) fn locate(path: &str) -> Option<(Root, PathBuf)> {
 
 /// Where a command runs: an absolute path inside.
 pub(crate) fn working_folder(workdir: Option<&str>) -> PathBuf {
-    workdir.map_or_else(|| Root::Workspace.path().to_owned(), |dir| Root::Workspace.path().join(dir))
+    workdir
+        .map_or_else(|| Root::Workspace.path().to_owned(), |dir| Root::Workspace.path().join(dir))
 }
 
 /// Folds `.` and `..` by text, before any link is looked at.

@@ -70,7 +70,10 @@ fn mask(text: &mut [u8], secret: &[u8]) {
 /// The longest end of `text` that is a beginning of `secret`, and not all of it.
 fn overlap(text: &[u8], secret: &[u8]) -> usize {
     let longest = secret.len().saturating_sub(1).min(text.len());
-    (1..=longest).rev().find(|length| text.ends_with(secret.get(..*length).unwrap_or_default())).unwrap_or(0)
+    (1..=longest)
+        .rev()
+        .find(|length| text.ends_with(secret.get(..*length).unwrap_or_default()))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! other have no quiet point between them, so their outcomes are appended together, with the
 //! checkpoint that covers them all: conversation and files stay a pair.
 
-use futures_util::stream::{self, BoxStream, StreamExt};
 use futures_util::FutureExt;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use moat_core::{
     ApprovalAsked, CallFailed, CallFinished, CallReport, CallRolledBack, CallStarted, Category,
     EventBody, OnUnknown, PauseReason, ProcessLost, RunFinished, RunPaused, SandboxLost,
@@ -139,7 +139,10 @@ impl Driver {
         stream::select_all(lanes).boxed()
     }
 
-    fn start_one(&self, run: CallRun) -> futures_util::future::BoxFuture<'static, (CallRun, CallEnd)> {
+    fn start_one(
+        &self,
+        run: CallRun,
+    ) -> futures_util::future::BoxFuture<'static, (CallRun, CallEnd)> {
         if run.sandbox {
             let context = self.compute.as_ref().and_then(Compute::context);
             let call = SandboxCall {
@@ -278,8 +281,10 @@ impl Driver {
 
     /// Before a run ends, what background commands have written so far is saved.
     pub(super) async fn save_before_end(&mut self, events: &[EventBody]) -> Result<(), DriveError> {
-        let ends = events.iter().any(|event| matches!(event, EventBody::RunFinished(RunFinished { .. })));
-        let Some(compute) = self.compute.as_mut().filter(|compute| ends && compute.is_live()) else {
+        let ends =
+            events.iter().any(|event| matches!(event, EventBody::RunFinished(RunFinished { .. })));
+        let Some(compute) = self.compute.as_mut().filter(|compute| ends && compute.is_live())
+        else {
             return Ok(());
         };
         let open = !self.state.sessions().is_empty() || self.state.open_answer().is_some();

@@ -47,8 +47,10 @@ impl Checkpointer {
         check_total(&changed)?;
 
         let reads = changed.into_iter().map(|entry| self.read_settled(root, entry));
-        let reads: Vec<_> =
-            stream::iter(reads).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
+        let reads: Vec<_> = stream::iter(reads.collect::<Vec<_>>())
+            .buffer_unordered(SIDE_BY_SIDE)
+            .try_collect()
+            .await?;
         let mut new_bytes = 0;
         for (entry, put) in reads {
             let facts = Facts::of(&entry.stat);

@@ -60,7 +60,10 @@ impl Checkpointer {
         let writes = large.into_iter().filter_map(|(entry, file)| {
             file.map(|(content, size)| self.write_large(root, &entry.path, content, size))
         });
-        stream::iter(writes).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
+        stream::iter(writes.collect::<Vec<_>>())
+            .buffer_unordered(SIDE_BY_SIDE)
+            .try_collect::<()>()
+            .await?;
         let mut start = 0;
         // Folders get their times last of all, after the last batch that touches what is in them.
         let done: Vec<_> = finish_order(entries);
@@ -88,7 +91,7 @@ impl Checkpointer {
             }
             Ok::<_, RestoreError>(entry)
         });
-        stream::iter(filled).buffered(SIDE_BY_SIDE).try_collect().await
+        stream::iter(filled.collect::<Vec<_>>()).buffered(SIDE_BY_SIDE).try_collect().await
     }
 
     async fn write_large(

@@ -69,7 +69,7 @@ impl Snapshots {
                     _ => None,
                 }
             });
-        stream::iter(unknown).buffer_unordered(SIDE_BY_SIDE).try_collect().await
+        stream::iter(unknown.collect::<Vec<_>>()).buffer_unordered(SIDE_BY_SIDE).try_collect().await
     }
 
     async fn check_content(
@@ -91,7 +91,7 @@ impl Snapshots {
             let new = self.put_as(id, bytes).await?;
             Ok::<_, CommitError>(if new { (1, size) } else { (0, 0) })
         });
-        stream::iter(puts)
+        stream::iter(puts.collect::<Vec<_>>())
             .buffer_unordered(SIDE_BY_SIDE)
             .try_fold((0, 0), async |sum: (u64, u64), put| Ok((sum.0 + put.0, sum.1 + put.1)))
             .await

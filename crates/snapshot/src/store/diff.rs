@@ -38,7 +38,7 @@ impl Snapshots {
             };
             Ok::<_, LoadError>(change)
         });
-        stream::iter(judged).buffered(SIDE_BY_SIDE).try_collect().await
+        stream::iter(judged.collect::<Vec<_>>()).buffered(SIDE_BY_SIDE).try_collect().await
     }
 
     /// Both listings of a root, without what is in folders that have the same hash.

@@ -42,7 +42,7 @@ impl Snapshots {
             }),
             _ => None,
         });
-        stream::iter(checks).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
+        stream::iter(checks.collect::<Vec<_>>()).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
         Ok(tree)
     }
 
@@ -81,7 +81,7 @@ impl Snapshots {
                 Ok::<_, LoadError>((path, found))
             });
             // In order, so that the same damage always gives the same error.
-            let mut folders = stream::iter(folders).buffered(SIDE_BY_SIDE);
+            let mut folders = stream::iter(folders.collect::<Vec<_>>()).buffered(SIDE_BY_SIDE);
             let mut next = Vec::new();
             while let Some((path, found)) = folders.try_next().await? {
                 for entry in found {
