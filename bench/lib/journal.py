@@ -2,7 +2,8 @@
 import json
 import subprocess
 
-from measure import ROOT, one_run, say, turns_script
+from measure import OUT, ROOT, one_run, run, say, turns_script, work_folder
+from peers import plain_environment, target_folder, tree_bytes
 from report import row
 
 
@@ -27,11 +28,39 @@ def flat(value, path=""):
 
 def long_runs(bench):
     """Figure 11: stored bytes and CPU of runs of growing length."""
-    lengths = [100, 300, 1000] if bench.quick else [100, 1000, 5000]
-    rows = growth(bench.moat, lengths, "≤ 1.1")
+    lengths = [100, 500, 2000] if bench.quick else [100, 1000, 5000]
+    rows = growth(bench.moat, lengths[:1] + [300, 1000], None)
+    rows += own_growth(lengths)
     for peer in bench.peers:
         if peer.slug != "codex-bare":
             rows += growth(peer, [50, 100, 200] if bench.quick else [100, 300, 1000], None)
+    return rows
+
+
+def own_growth(lengths):
+    """The harness with its journal and without HTTP: nothing here has to grow with the square."""
+    subprocess.run(["cargo", "build", "--release", "--quiet", "--locked", "-p", "moat-harness", "--example", "long_run"],
+                   cwd=ROOT, check=True)
+    program = target_folder() / "release/examples/long_run"
+    points = []
+    for turns in lengths:
+        with work_folder() as folder:
+            say(f"  moat, model in process: {turns} turns")
+            command = [str(program), str(turns), str(folder / "data"), str(folder / "keys")]
+            cost = run(command, plain_environment(), folder, OUT / "last-long-run.log")
+            if cost["exit"] != 0:
+                raise RuntimeError("long_run failed; see bench/out/last-long-run.log")
+            points.append({"turns": turns, "stored_bytes": tree_bytes(folder / "data"),
+                           "cpu_ms": (cost["user_us"] + cost["system_us"]) / 1e3})
+    who = "moat, model in process"
+    rows = []
+    for point in points:
+        rows.append(row("11", f"stored, {point['turns']} turns", who, point["stored_bytes"] / 1024, "KiB"))
+        rows.append(row("11", f"CPU without sending, {point['turns']} turns", who, point["cpu_ms"], "ms"))
+    for what, key in (("stored bytes", "stored_bytes"), ("CPU without sending", "cpu_ms")):
+        ratio = slope_ratio([(p["turns"], p[key]) for p in points])
+        rows.append(row("11", f"{what}: slope at the end ÷ at the start", who, ratio, "", aim="≤ 1.1",
+                        met=ratio <= 1.1, points=points))
     return rows
 
 

@@ -32,12 +32,12 @@ def turns_script(count, command="echo hi"):
             [{"type": "message", "text": "done"}]]
 
 
-def spawn_tool():
-    """The small program that starts and weighs others; built once."""
-    built = OUT / "spawn"
-    source = HERE / "spawn.c"
+def compiled(source, *flags):
+    """One of the small C programs beside this file; built when it changed."""
+    source = HERE / source
+    built = OUT / source.stem
     if not built.exists() or built.stat().st_mtime < source.stat().st_mtime:
-        subprocess.run(["cc", "-O2", "-o", built, source], check=True)
+        subprocess.run(["cc", "-O2", *flags, "-o", built, source, "-ldl"], check=True)
     return str(built)
 
 
@@ -83,7 +83,7 @@ def run(command, environment, folder, log=None):
     """Runs a command to its end; what it cost, from `spawn`."""
     result = folder / "spawn.json"
     with open(log or os.devnull, "wb") as output:
-        subprocess.run([spawn_tool(), str(result), *command], env=environment, cwd=folder,
+        subprocess.run([compiled("spawn.c"), str(result), *command], env=environment, cwd=folder,
                        stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=True)
     return json.loads(result.read_text())
 

@@ -120,9 +120,13 @@ def install_peers():
 
 def build_moat():
     """Our own release build."""
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    subprocess.run(["cargo", "build", "--release", "--quiet", "-p", "moat"], cwd=ROOT, check=True)
-    return target / "release/moat"
+    subprocess.run(["cargo", "build", "--release", "--locked", "-p", "moat"], cwd=ROOT, check=True)
+    return target_folder() / "release/moat"
+
+
+def target_folder():
+    """Where cargo puts what it builds."""
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
 
 def available(install):

@@ -3,7 +3,7 @@ import dataclasses
 import json
 import tempfile
 
-from measure import OUT, gaps_ms, one_run, summary, turns_script
+from measure import OUT, compiled, gaps_ms, one_run, summary, turns_script
 from report import middle, row
 
 TURNS = 50
@@ -52,9 +52,36 @@ def per_turn(bench):
         serving += [(entry["sent_ns"] - entry["received_ns"]) / 1e6 for _, log in runs for entry in log]
     rows = aimed("2", f"time per turn, {TURNS} × echo", time, "ms", 4)
     rows += aimed("2", "CPU per turn, whole run ÷ turns", cpu, "ms", None)
+    rows.append(row("2", "durable syncs per turn", "moat", syncs_per_turn(bench.moat), ""))
     rows.append(row("2", "the model server's own time per request (not part of the above)", "server",
                     summary(serving), "ms"))
     return rows
+
+
+def syncs_per_turn(moat):
+    """What a turn makes durable, counted in a run of its own and against a run without turns."""
+    counts = []
+    for turns in (0, TURNS):
+        with tempfile.NamedTemporaryFile(prefix="syncs-", dir=OUT) as file:
+            counted = Preloaded(moat, compiled("count_syncs.c", "-shared", "-fPIC"), file.name)
+            one_run(counted, turns_script(turns))
+            counts.append(int(file.read() or 0))
+    return (counts[1] - counts[0]) / TURNS
+
+
+class Preloaded:
+    """A program with the counter in it."""
+
+    def __init__(self, program, library, report):
+        self.program, self.library, self.report = program, library, report
+        self.name, self.slug = program.name, program.slug + "-counted"
+
+    def command(self, folder, base_url):
+        command, environment = self.program.command(folder, base_url)
+        return command, {**environment, "LD_PRELOAD": self.library, "COUNT_SYNCS": self.report}
+
+    def stored_bytes(self, folder):
+        return 0
 
 
 def memory(bench):
