@@ -1,8 +1,8 @@
 //! What a fresh workspace is to hold.
 
 mod ignore;
+mod layout;
 mod path;
-mod render;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use ignore::{IgnoreRules, InvalidPattern};
+pub use ignore::IgnoreRules;
+pub use layout::{DEFAULT_DEPTH, DEFAULT_MAX_CHARS, Declared, Layout};
 pub use path::ManifestError;
-pub use render::{DEFAULT_DEPTH, DEFAULT_MAX_CHARS};
+pub(crate) use path::parts;
 
 /// What a fresh workspace is to hold, and the environment of its commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

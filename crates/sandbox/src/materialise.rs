@@ -1,11 +1,33 @@
 //! Host files become the first snapshot of a run.
+//!
+//! The manifest's entries are checked as a whole before anything is read. A thread then walks each
+//! source and sends what it finds through a bounded channel; contents are stored side by side, and
+//! at the end one commit makes the snapshot. If anything fails there is no snapshot.
 
-use std::path::PathBuf;
+mod agents_md;
+mod copy;
+mod error;
+mod git;
+mod git_config;
+mod host;
+mod plan;
+mod secrets;
+mod tokens;
+mod walk;
 
-use moat_core::{Retryable, SnapshotId};
-use moat_snapshot::{CommitError, PutError, Snapshots, Tree};
+use std::path::{Path, PathBuf};
 
-use crate::manifest::{Manifest, ManifestError};
+use moat_core::SnapshotId;
+use moat_snapshot::{Listing, Meta, Snapshots, Tree};
+
+use crate::Root;
+use crate::manifest::{DEFAULT_DEPTH, DEFAULT_MAX_CHARS, Manifest};
+
+pub use agents_md::AgentsMd;
+pub use error::{GitError, MaterialiseError};
+pub use secrets::{SECRET_NAMES, SecretName};
+
+use plan::Collected;
 
 /// Where on the host the sources of a manifest may be.
 #[derive(Clone, Debug)]
@@ -14,12 +36,14 @@ pub struct HostFolders {
     pub base: PathBuf,
     /// Other folders beneath which sources may lie.
     pub allowed: Vec<PathBuf>,
+    /// Where repositories are fetched to before they are copied; `/tmp` by default.
+    pub scratch: PathBuf,
 }
 
 impl HostFolders {
     /// Only this folder.
     pub fn new(base: impl Into<PathBuf>) -> Self {
-        Self { base: base.into(), allowed: Vec::new() }
+        Self { base: base.into(), allowed: Vec::new(), scratch: "/tmp".into() }
     }
 
     /// Also this folder.
@@ -28,9 +52,16 @@ impl HostFolders {
         self.allowed.push(folder.into());
         self
     }
+
+    /// Repositories are fetched to a private folder in this one.
+    #[must_use]
+    pub fn scratch(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.scratch = folder.into();
+        self
+    }
 }
 
-/// How far it is. Told at most every few milliseconds, and never after it ended.
+/// How far it is. Told every few hundred files and before each fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Files of the host are being read.
@@ -78,55 +109,52 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// Instructions that a workspace holds for agents: `AGENTS.md` at its root and at the root of each
-/// entry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AgentsMd {
-    /// Path relative to the workspace, and content; outer ones first.
-    pub files: Vec<(String, String)>,
-    /// Says what was cut off to stay within 32 KiB; to be told to the model.
-    pub cut: Option<String>,
-    /// `AGENTS.md` files further down, at most 50; the model reads them itself.
-    pub nested: Vec<String>,
-}
-
 /// Makes the first snapshot of a run from its manifest: all of it or nothing.
 ///
-/// Reads of the host stay beneath the allowed folders and follow no link. The same manifest over
-/// the same files gives the same snapshot.
+/// Reads of the host stay beneath the allowed folders and follow no link out of them. Local folders
+/// that are as they were give the snapshot that they gave.
+///
+/// # Errors
+///
+/// If the manifest is wrong, a source is missing or lies elsewhere, a file keeps changing while it
+/// is read, a repository cannot be fetched, or the snapshot cannot be stored.
 pub async fn materialise(
     manifest: &Manifest,
     folders: &HostFolders,
     snapshots: &Snapshots,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<Materialised, MaterialiseError> {
-    let _ = (manifest, folders, snapshots, progress);
-    Err(MaterialiseError::Unfinished)
-}
-
-/// Why a manifest could not be made into a workspace.
-#[derive(Debug, thiserror::Error)]
-pub enum MaterialiseError {
-    /// The manifest is wrong.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// A content could not be stored.
-    #[error("cannot keep a copy of the workspace: {0}")]
-    Put(#[from] PutError),
-    /// The snapshot could not be committed.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// This is a skeleton.
-    #[error("not built yet")]
-    Unfinished,
-}
-
-impl Retryable for MaterialiseError {
-    fn is_retryable(&self) -> bool {
-        match self {
-            Self::Put(error) => error.is_retryable(),
-            Self::Commit(error) => error.is_retryable(),
-            _ => false,
-        }
+    let (sources, layout) = plan::check(manifest)?;
+    let mut collected = Collected::default();
+    for source in sources {
+        plan::collect(source, folders, snapshots, progress, &mut collected).await?;
     }
+    let Collected { root, entries, entry_roots, mut masked, mut left_out, search, .. } = collected;
+    let workspace = Listing::from_entries(root.unwrap_or_else(Meta::folder), entries)?;
+    let tree = Tree { workspace, home: Listing::new(Meta::folder()) };
+    let snapshot = snapshots.commit(&tree).await?.snapshot;
+
+    masked.sort();
+    left_out.sort();
+    let mut layout = layout;
+    plan::show_top(&mut layout, manifest, &tree);
+    let root = Root::Workspace.path().to_string_lossy();
+    Ok(Materialised {
+        text: layout.render(&root, Some(DEFAULT_DEPTH), DEFAULT_MAX_CHARS)?,
+        agents_md: agents_md::find(&tree, &entry_roots, snapshots).await?,
+        git_head: git::head_of(&tree, snapshots).await?,
+        search_stopped: search.stopped(),
+        snapshot,
+        tree,
+        masked,
+        left_out,
+    })
 }
+
+/// A path for people.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Output on its way from a guest to whoever reads it.
+//!
+//! The guest may send as many messages as this side holds places for in the listener's channel:
+//! places are reserved first and the guest is told of them after. So the task that reads the
+//! connection never waits for a listener, and a listener that does not read stops its process.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use moat_guest::ClientMessage;
+use tokio::sync::mpsc::{self, OwnedPermit};
+use tokio::task::AbortHandle;
+
+use super::{Shared, convert};
+use crate::{GuestError, OutputStream, ProcessEvent};
+
+/// Messages that may be on the way to one listener, of at most 64 KiB each.
+pub(super) const WINDOW: u32 = 16;
+
+/// Places that are reserved before the guest is told of them.
+const BATCH: usize = 4;
+
+/// Bytes of the largest message of output.
+const MAX_OUTPUT: usize = 64 << 10;
+
+/// Where output of one process goes.
+pub(super) struct Listener {
+    places: VecDeque<OwnedPermit<ProcessEvent>>,
+    /// Kept for the last event, so that it always arrives.
+    last: OwnedPermit<ProcessEvent>,
+    /// Bytes of output so far.
+    offset: u64,
+    refill: Option<AbortHandle>,
+}
+
+/// Makes a listener from an offset on, and what it is heard by.
+pub(super) fn channel(offset: u64) -> Option<(Listener, mpsc::Receiver<ProcessEvent>)> {
+    let (sender, receiver) = mpsc::channel(WINDOW as usize + 1);
+    let place = || sender.clone().try_reserve_owned().ok();
+    let places = (0..WINDOW).map_while(|_| place()).collect();
+    Some((Listener { places, last: place()?, offset, refill: None }, receiver))
+}
+
+impl Listener {
+    /// Has places reserved again as they become free, until the listener ends.
+    pub(super) fn keep_filled(&mut self, id: u64, shared: Arc<Shared>) {
+        // Any place knows the channel.
+        let Some(place) = self.places.pop_back() else { return };
+        let (place, sender) = split(place);
+        self.places.extend(place);
+        self.refill = Some(tokio::spawn(refill(id, sender, shared)).abort_handle());
+    }
+
+    /// Takes output.
+    pub(super) fn output(
+        &mut self,
+        offset: u64,
+        stream: OutputStream,
+        bytes: &[u8],
+    ) -> Result<(), GuestError> {
+        if offset != self.offset || bytes.is_empty() || bytes.len() > MAX_OUTPUT {
+            return Err(convert::broken("output does not follow what came before"));
+        }
+        let place = self.places.pop_front();
+        let place = place.ok_or_else(|| convert::broken("it sent more output than allowed"))?;
+        self.offset += bytes.len() as u64;
+        place.send(ProcessEvent::Output { offset, stream, bytes: bytes.to_vec() });
+        Ok(())
+    }
+
+    /// Says the last word.
+    pub(super) fn end(mut self, event: ProcessEvent) {
+        if let Some(refill) = self.refill.take() {
+            refill.abort();
+        }
+        self.last.send(event);
+    }
+}
+
+/// A sender of the channel that a place is in, and the place again.
+fn split(
+    place: OwnedPermit<ProcessEvent>,
+) -> (Option<OwnedPermit<ProcessEvent>>, mpsc::Sender<ProcessEvent>) {
+    let sender = place.release();
+    (sender.clone().try_reserve_owned().ok(), sender)
+}
+
+async fn refill(id: u64, sender: mpsc::Sender<ProcessEvent>, shared: Arc<Shared>) {
+    loop {
+        let mut places = VecDeque::with_capacity(BATCH);
+        while places.len() < BATCH {
+            match sender.clone().reserve_owned().await {
+                Ok(place) => places.push_back(place),
+                Err(_) => {
+                    // Nobody hears it any more.
+                    shared.inbox.forget_listener(id);
+                    let _ = shared.link.send(&ClientMessage::Detach { listener: id }, &[]).await;
+                    return;
+                }
+            }
+        }
+        let frames = u32::try_from(places.len()).unwrap_or(0);
+        let told = shared.inbox.with_listener(id, |listener| listener.places.append(&mut places));
+        if told.is_none() {
+            return;
+        }
+        let credit = ClientMessage::Credit { listener: id, frames };
+        if shared.link.send(&credit, &[]).await.is_err() {
+            return;
+        }
+    }
+}

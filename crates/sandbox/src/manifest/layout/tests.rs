@@ -1,0 +1,100 @@
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+/// Every case of the shared vectors for this contract.
+#[test]
+fn vectors_manifest_tree() {
+    let Some(folder) = folder() else { return };
+    let files = files(&folder);
+    assert!(!files.is_empty(), "no manifest_tree*.jsonl in {}", folder.display());
+    let mut failed = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let cases: Vec<Value> = text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let before = failed.len();
+        for case in &cases {
+            let answer = match run(&case["input"]) {
+                Ok(text) => json!({"ok": true, "text": text}),
+                Err(error) => json!({"ok": false, "error": error.class()}),
+            };
+            if answer != case["expect"] {
+                failed.push(format!("{}: {answer}\n  not {}", case["id"], case["expect"]));
+            }
+        }
+        let passed = cases.len() - (failed.len() - before);
+        println!("{}: {passed} of {} passed", file.display(), cases.len());
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+fn folder() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("MOAT_VECTORS") {
+        return Some(folder.into());
+    }
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = root.canonicalize().unwrap().join("../shared/vectors");
+    if !folder.is_dir() {
+        println!("skipped: no vectors at {}; set MOAT_VECTORS", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else if name.starts_with("manifest_tree") && name.ends_with(".jsonl") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn run(input: &Value) -> Result<String, ManifestError> {
+    let root = input["root"].as_str().unwrap();
+    let mut layout = Layout::default();
+    add(&mut layout, &[], root, input["entries"].as_object().unwrap())?;
+    // Less than one level is the same mistake whatever the number.
+    let depth = input["depth"].as_i64().map(|depth| usize::try_from(depth).unwrap_or(0));
+    let max_chars = input.get("max_chars").and_then(Value::as_i64);
+    let max_chars =
+        max_chars.map_or(DEFAULT_MAX_CHARS, |chars| usize::try_from(chars).unwrap_or(0));
+    layout.render(root, depth, max_chars)
+}
+
+fn add(
+    layout: &mut Layout,
+    above: &[String],
+    root: &str,
+    entries: &Map<String, Value>,
+) -> Result<(), ManifestError> {
+    for (path, entry) in entries {
+        let kind = entry["type"].as_str().unwrap();
+        let shown = entry.get("mount_path").and_then(Value::as_str).map(|path| {
+            let root = root.trim_end_matches('/');
+            if path.starts_with('/') { path.to_owned() } else { format!("{root}/{path}") }
+        });
+        let what = Declared {
+            is_file: matches!(kind, "file" | "local_file"),
+            description: entry.get("description").and_then(Value::as_str),
+            shown,
+        };
+        let here = layout.declare(above, path, what)?;
+        if let Some(children) = entry.get("children").and_then(Value::as_object) {
+            add(layout, &here, root, children)?;
+        }
+    }
+    Ok(())
+}

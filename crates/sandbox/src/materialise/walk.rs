@@ -1,0 +1,237 @@
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use moat_snapshot::Meta;
+use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, readlinkat, statat};
+use rustix::io::Errno;
+use tokio::sync::mpsc::Sender;
+
+use super::MaterialiseError;
+use super::host::{host_error, open_file, open_folder, stays_inside};
+use super::secrets::SecretRules;
+use crate::manifest::IgnoreRules;
+
+/// Files up to this many bytes are read by the walk itself.
+const SMALL: u64 = 1024 * 1024;
+/// Bytes of the largest ignore file.
+const LARGEST_RULES: u64 = 1024 * 1024;
+/// How often a file is read that changes meanwhile.
+const TRIES: usize = 3;
+/// Folders above a path, at most.
+const DEEPEST: usize = 1000;
+
+/// What a walk finds, folders before what is in them.
+pub(super) enum Found {
+    /// A folder; the empty path is the top.
+    Folder { path: PathBuf, meta: Meta },
+    /// A link that stays inside.
+    Link { path: PathBuf, meta: Meta, target: PathBuf },
+    /// A file, whole.
+    Small { path: PathBuf, meta: Meta, content: Vec<u8> },
+    /// A file to be read bit by bit.
+    Large { path: PathBuf, meta: Meta, size: u64, file: File },
+    /// Not copied, and why. Said whether it is a likely secret.
+    Left { path: PathBuf, reason: String, is_secret: bool },
+}
+
+/// What a walk leaves out.
+pub(super) struct Rules {
+    pub(super) ignore: IgnoreRules,
+    /// `None`: nothing is taken for a secret.
+    pub(super) secrets: Option<SecretRules>,
+    /// Whether `.moatignore` at the top adds to `ignore`.
+    pub(super) reads_moatignore: bool,
+}
+
+/// Walks a folder, to be called on a thread that may block. Ends early if nobody listens.
+pub(super) fn walk(
+    top: OwnedFd,
+    shown: &Path,
+    mut rules: Rules,
+    sink: &Sender<Found>,
+) -> Result<(), MaterialiseError> {
+    if rules.reads_moatignore {
+        let own = read_rules(&top).map_err(|error| host_error(&shown.join(IGNORE_FILE), error))?;
+        rules.ignore.extend(own);
+    }
+    let stat = fstat(&top).map_err(|error| host_error(shown, error))?;
+    let meta = meta_of(&stat);
+    let walk = Walk { shown, rules, sink };
+    let is_heard = walk.tell(Found::Folder { path: PathBuf::new(), meta });
+    if is_heard { walk.folder(top, PathBuf::new(), DEEPEST).map(|_| ()) } else { Ok(()) }
+}
+
+const IGNORE_FILE: &str = ".moatignore";
+
+fn read_rules(top: &OwnedFd) -> Result<IgnoreRules, std::io::Error> {
+    let file = match open_file(top.as_fd(), OsStr::new(IGNORE_FILE)) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(IgnoreRules::default()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut text = String::new();
+    file.take(LARGEST_RULES).read_to_string(&mut text)?;
+    Ok(IgnoreRules::parse(&text))
+}
+
+struct Walk<'a> {
+    shown: &'a Path,
+    rules: Rules,
+    sink: &'a Sender<Found>,
+}
+
+impl Walk<'_> {
+    /// `false`: nobody listens any more.
+    fn tell(&self, found: Found) -> bool {
+        self.sink.blocking_send(found).is_ok()
+    }
+
+    fn error(&self, path: &Path, error: impl Into<std::io::Error>) -> MaterialiseError {
+        host_error(&self.shown.join(path), error)
+    }
+
+    /// Everything in a folder, by name. Answers `false` when nobody listens any more.
+    fn folder(&self, fd: OwnedFd, path: PathBuf, depth: usize) -> Result<bool, MaterialiseError> {
+        let at = |error: Errno| self.error(&path, error);
+        if depth == 0 {
+            return Err(at(Errno::NAMETOOLONG));
+        }
+        for name in names(&fd).map_err(at)? {
+            let path = path.join(&name);
+            let stat = match statat(&fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                // Removed since it was listed.
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(self.error(&path, error)),
+            };
+            if !self.path(&fd, &name, path, &stat, depth)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn path(
+        &self,
+        above: &OwnedFd,
+        name: &OsStr,
+        path: PathBuf,
+        stat: &Stat,
+        depth: usize,
+    ) -> Result<bool, MaterialiseError> {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let is_folder = kind == FileType::Directory;
+        let bytes = path.as_os_str().as_bytes();
+        if self.rules.ignore.matches(bytes, is_folder) {
+            return Ok(true);
+        }
+        let secret = self.rules.secrets.as_ref().and_then(|s| s.by_name(bytes, is_folder));
+        if let Some(reason) = secret {
+            let reason = format!("by its name: {reason}");
+            return Ok(self.tell(Found::Left { path, reason, is_secret: true }));
+        }
+        match kind {
+            FileType::Directory => {
+                let folder = match open_folder(above.as_fd(), name) {
+                    Ok(folder) => folder,
+                    Err(error) => return self.unreadable(path, error),
+                };
+                let meta = meta_of(stat);
+                Ok(self.tell(Found::Folder { path: path.clone(), meta })
+                    && self.folder(folder, path, depth - 1)?)
+            }
+            FileType::Symlink => self.link(above, name, path, stat),
+            FileType::RegularFile => self.file(above, name, path),
+            _ => {
+                let reason = "a pipe, socket or device".to_owned();
+                Ok(self.tell(Found::Left { path, reason, is_secret: false }))
+            }
+        }
+    }
+
+    fn link(
+        &self,
+        above: &OwnedFd,
+        name: &OsStr,
+        path: PathBuf,
+        stat: &Stat,
+    ) -> Result<bool, MaterialiseError> {
+        let target = readlinkat(above, name, Vec::new()).map_err(|e| self.error(&path, e))?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if stays_inside(folder, &target) {
+            return Ok(self.tell(Found::Link { path, meta: meta_of(stat), target }));
+        }
+        let reason = format!("a link that leads outside, to `{}`", target.display());
+        Ok(self.tell(Found::Left { path, reason, is_secret: false }))
+    }
+
+    fn file(&self, above: &OwnedFd, name: &OsStr, path: PathBuf) -> Result<bool, MaterialiseError> {
+        for _ in 0..TRIES {
+            let mut file = match open_file(above.as_fd(), name) {
+                Ok(fd) => File::from(fd),
+                Err(Errno::NOENT) => return Ok(true),
+                Err(error) => return self.unreadable(path, error),
+            };
+            let stat = fstat(&file).map_err(|error| self.error(&path, error))?;
+            let size = u64::try_from(stat.st_size).unwrap_or_default();
+            let meta = meta_of(&stat);
+            if size > SMALL {
+                return Ok(self.tell(Found::Large { path, meta, size, file }));
+            }
+            let mut content = Vec::with_capacity(size as usize + 1);
+            let read = (&mut file).take(SMALL + 1).read_to_end(&mut content);
+            read.map_err(|error| self.error(&path, error))?;
+            let after = fstat(&file).map_err(|error| self.error(&path, error))?;
+            if content.len() as u64 == size && facts(&after) == facts(&stat) {
+                return Ok(self.tell(Found::Small { path, meta, content }));
+            }
+        }
+        Err(MaterialiseError::Changing { path: self.shown.join(path) })
+    }
+
+    /// What the caller may not read is not copied, and named.
+    fn unreadable(&self, path: PathBuf, error: Errno) -> Result<bool, MaterialiseError> {
+        match error {
+            Errno::ACCESS | Errno::PERM => {
+                let reason = "it may not be read".to_owned();
+                Ok(self.tell(Found::Left { path, reason, is_secret: false }))
+            }
+            error => Err(self.error(&path, error)),
+        }
+    }
+}
+
+/// The names in a folder, in byte order.
+fn names(folder: &OwnedFd) -> Result<Vec<OsString>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What changes when a content does.
+pub(super) fn facts(stat: &Stat) -> impl PartialEq {
+    (stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec)
+}
+
+/// The sandbox's user owns everything; set-uid bits of the host mean nothing there.
+fn meta_of(stat: &Stat) -> Meta {
+    let mtime_ns = stat.st_mtime.saturating_mul(1_000_000_000);
+    Meta {
+        mode: stat.st_mode & 0o777,
+        mtime_ns: mtime_ns.saturating_add_unsigned(stat.st_mtime_nsec),
+        xattrs: BTreeMap::new(),
+        ..Meta::folder()
+    }
+}
