@@ -1,1 +1,33 @@
-//! Sandboxes from Linux namespaces on this machine
+//! Sandboxes from Linux namespaces on this machine.
+//!
+//! How data passes through: [`LocalProvider::create`](moat_sandbox::Provider::create) makes a folder on the
+//! host, composes a *plan* for it (`root`), and hands that to a separate small program, the
+//! launcher (`launcher/`), which executes it in fresh namespaces and becomes the guest. From then on
+//! everything goes over the guest's socket, which this crate does not look into.
+//!
+//! Everything that is decided is decided here, in safe code: what is shown and where (`system`,
+//! `toolchains`), who is who (`identity`), which system calls are answered (`seccomp`), what the
+//! guest keeps (`capabilities`). The launcher only does. This crate must not know runs, models or
+//! journals, reads no environment and looks for no home folder: [`LocalOptions`] says what it is to
+//! know.
+
+mod capabilities;
+mod create;
+mod environment;
+mod fences;
+mod folder;
+mod identity;
+mod landlock;
+mod launcher;
+mod options;
+mod plan;
+mod prepared;
+mod process;
+mod remove;
+mod root;
+mod seccomp;
+mod system;
+mod toolchains;
+
+pub use fences::{Fence, UnknownFence};
+pub use options::LocalOptions;

@@ -1,0 +1,109 @@
+//! Files, folders and mounts of the new root.
+
+use core::ffi::{CStr, c_char, c_int};
+use core::ptr::null;
+
+use super::{Errno, check, check_long, close};
+
+/// Mounts and unmounts here no longer reach the host, nor the host's here.
+pub(crate) fn make_private(path: &CStr) -> Result<(), Errno> {
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: the path ends with a zero byte; the other texts are not looked at for these flags.
+    check(unsafe { libc::mount(null(), path.as_ptr(), null(), flags, null()) }).map(|_| ())
+}
+
+/// Mounts a fresh file system.
+pub(crate) fn mount(
+    source: &CStr,
+    target: &CStr,
+    kind: &CStr,
+    flags: u32,
+    options: &CStr,
+) -> Result<(), Errno> {
+    // SAFETY: all texts end with a zero byte and live through the call.
+    let answer = unsafe {
+        libc::mount(
+            source.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            libc::c_ulong::from(flags),
+            options.as_ptr().cast(),
+        )
+    };
+    check(answer).map(|_| ())
+}
+
+/// The tree behind a descriptor appears at `target`, with all mounts beneath it.
+pub(crate) fn bind(source: c_int, target: &CStr) -> Result<(), Errno> {
+    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0";
+    let mut rest = source.unsigned_abs();
+    let digits = rest.checked_ilog10().unwrap_or(0) as usize + 1;
+    for place in path.iter_mut().skip(14).take(digits).rev() {
+        *place = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::MALFORMED)?;
+    bind_path(path, target)
+}
+
+/// The same from a path.
+pub(crate) fn bind_path(source: &CStr, target: &CStr) -> Result<(), Errno> {
+    let flags = libc::MS_BIND | libc::MS_REC;
+    // SAFETY: both texts end with a zero byte; the others are not looked at for these flags.
+    let answer =
+        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), null(), flags, null()) };
+    check(answer).map(|_| ())
+}
+
+/// The current folder becomes the root of everything, and the old root goes away.
+pub(crate) fn become_root_directory() -> Result<(), Errno> {
+    let here: *const c_char = c".".as_ptr();
+    // SAFETY: both texts end with a zero byte. With both the same, the old root comes to lie over
+    // the new one, where the next call finds it.
+    check_long(unsafe { libc::syscall(libc::SYS_pivot_root, here, here) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::umount2(here, libc::MNT_DETACH) })?;
+    chdir(c"/")
+}
+
+pub(crate) fn chdir(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: the path ends with a zero byte.
+    check(unsafe { libc::chdir(path.as_ptr()) }).map(|_| ())
+}
+
+/// Makes a folder; one that is there is kept as it is.
+pub(crate) fn mkdir(path: &CStr, mode: u32) -> Result<(), Errno> {
+    // SAFETY: the path ends with a zero byte.
+    match check(unsafe { libc::mkdir(path.as_ptr(), mode) }) {
+        Err(Errno(libc::EEXIST)) => Ok(()),
+        made => made.map(|_| ()),
+    }
+}
+
+pub(crate) fn chmod(path: &CStr, mode: u32) -> Result<(), Errno> {
+    // SAFETY: the path ends with a zero byte.
+    check(unsafe { libc::chmod(path.as_ptr(), mode) }).map(|_| ())
+}
+
+/// Makes a file with this content. No step follows a link that a sandboxed program could have
+/// made: none has run yet.
+pub(crate) fn write_file(path: &CStr, mode: u32, content: &[u8]) -> Result<(), Errno> {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
+    // SAFETY: the path ends with a zero byte.
+    let fd = check(unsafe { libc::open(path.as_ptr(), flags, mode) })?;
+    let mut done = Ok(());
+    if !content.is_empty() {
+        // SAFETY: the buffer is live and of the given length.
+        let written = unsafe { libc::write(fd, content.as_ptr().cast(), content.len()) };
+        if written != content.len() as isize {
+            done = Err(Errno::last());
+        }
+    }
+    close(fd);
+    done
+}
+
+pub(crate) fn symlink(target: &CStr, path: &CStr) -> Result<(), Errno> {
+    // SAFETY: both texts end with a zero byte.
+    check(unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) }).map(|_| ())
+}

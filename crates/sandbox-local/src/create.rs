@@ -1,0 +1,203 @@
+//! Making a sandbox: the part that blocks, from the folder to the running guest.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use moat_guest::{GuestConfig, RawBytes, RootPaths};
+use moat_sandbox::{Root, SandboxSpec};
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use crate::environment;
+use crate::fences::Fence;
+use crate::folder::{Folder, Record};
+use crate::identity::{AGENT, Identity, Ranges};
+use crate::launcher::{StepFailed, launch};
+use crate::options::LocalOptions;
+use crate::prepared::Prepared;
+use crate::process::ProcessId;
+use crate::root::{self, OUTPUTS_FD, Parts};
+
+/// Where sandboxes of one provider are, and what they share.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) options: &'a LocalOptions,
+    pub(crate) sandboxes: &'a Path,
+    /// Absent: the caller can be nobody but himself.
+    pub(crate) ranges: Option<&'a Ranges>,
+    pub(crate) prepared: &'a Prepared,
+}
+
+/// A sandbox whose guest was started. Dropped, it is ended and removed.
+#[derive(Debug)]
+pub(crate) struct Newborn {
+    id: String,
+    process: ProcessId,
+    /// Taken out when somebody takes charge of the sandbox.
+    folder: Option<Folder>,
+    range: Option<(u32, Ranges)>,
+}
+
+impl Newborn {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn process(&self) -> &ProcessId {
+        &self.process
+    }
+
+    /// From now on only `destroy`, the guest's own end, or the reaper ends it.
+    pub(crate) fn keep(mut self) {
+        self.folder = None;
+        self.range = None;
+    }
+}
+
+impl Drop for Newborn {
+    fn drop(&mut self) {
+        let Some(folder) = self.folder.take() else { return };
+        end(&self.process);
+        // What cannot be removed now is left to the reaper.
+        let _ = folder.remove();
+        if let Some((base, ranges)) = self.range.take() {
+            ranges.give_back(base, &self.id);
+        }
+    }
+}
+
+/// Kills a first process and waits until nothing of its sandbox runs any more.
+pub(crate) fn end(process: &ProcessId) -> bool {
+    match process.find() {
+        Some(process) => {
+            process.kill();
+            process.wait(std::time::Duration::from_secs(10))
+        }
+        None => true,
+    }
+}
+
+/// Makes a folder, and a sandbox in it that lacks the fences `missing`.
+pub(crate) fn create(
+    place: &Place<'_>,
+    spec: &SandboxSpec,
+    missing: &BTreeSet<Fence>,
+) -> Result<Newborn, StepFailed> {
+    let id = new_id()?;
+    let identity = identify(place, &id)?;
+    let made = Folder::create(place.sandboxes, &id, &identity, &place.prepared.toolchains);
+    let range = match (&identity, place.ranges) {
+        (Identity::Private { base }, Some(ranges)) => Some((*base, ranges.clone())),
+        _ => None,
+    };
+    let started = made
+        .map_err(|error| StepFailed::new("make the sandbox's folder", error))
+        .and_then(|folder| match start(place, spec, missing, &identity, &folder) {
+            Ok(process) => Ok((folder, process)),
+            Err(failed) => {
+                // What cannot be removed now is left to the reaper.
+                let _ = folder.remove();
+                Err(failed)
+            }
+        });
+    match started {
+        Ok((folder, process)) => Ok(Newborn { id, process, folder: Some(folder), range }),
+        Err(failed) => {
+            if let Some((base, ranges)) = range {
+                ranges.give_back(base, &id);
+            }
+            Err(failed)
+        }
+    }
+}
+
+fn start(
+    place: &Place<'_>,
+    spec: &SandboxSpec,
+    missing: &BTreeSet<Fence>,
+    identity: &Identity,
+    folder: &Folder,
+) -> Result<ProcessId, StepFailed> {
+    let prepared = place.prepared;
+    let listener =
+        folder.listen().map_err(|error| StepFailed::new("make the guest's socket", error))?;
+    let config = config(place, spec)?;
+    let plan = root::plan(&Parts {
+        identity,
+        missing,
+        system: &prepared.system,
+        toolchains: &prepared.toolchains,
+        filters: &prepared.filters,
+        folder: folder.path(),
+        tmp_bytes: place.options.tmp_bytes,
+        rehearsal: false,
+        old_kernel: false,
+    });
+    let descriptors = [listener.as_fd(), config.as_fd(), prepared.guest.as_fd()];
+    let pid = launch(&prepared.launcher, &plan, &descriptors)?;
+    let recorded = ProcessId::of(pid).and_then(|process| {
+        folder.write_record(&Record { process: process.clone() })?;
+        Ok(process)
+    });
+    recorded.map_err(|error| StepFailed::new("find the guest that was started", error))
+}
+
+/// What the guest is told, as a file that it reads from its start.
+fn config(place: &Place<'_>, spec: &SandboxSpec) -> Result<OwnedFd, StepFailed> {
+    let prepared = place.prepared;
+    let path = |root: Root| RawBytes::from_path(root.path());
+    let grace = u64::try_from(spec.orphan_grace.as_millis()).unwrap_or(u64::MAX);
+    let config = GuestConfig {
+        epoch: spec.epoch.0,
+        orphan_grace_ms: grace,
+        start_grace_ms: 30_000,
+        roots: RootPaths {
+            workspace: path(Root::Workspace),
+            home: path(Root::Home),
+            outputs: path(Root::Outputs),
+        },
+        outputs_fd: Some(OUTPUTS_FD),
+        uid: AGENT,
+        gid: AGENT,
+        environment: environment::compose(
+            &prepared.toolchains,
+            prepared.bash,
+            &spec.environment,
+        ),
+        output_spool: place.options.output_spool,
+        max_processes: 1024,
+    };
+    let write = || -> std::io::Result<OwnedFd> {
+        let mut file = File::from(memfd_create("moat-config", MemfdFlags::CLOEXEC)?);
+        file.write_all(&serde_json::to_vec(&config)?)?;
+        file.rewind()?;
+        Ok(file.into())
+    };
+    write().map_err(|error| StepFailed::new("write the guest's configuration", error))
+}
+
+fn identify(place: &Place<'_>, id: &str) -> Result<Identity, StepFailed> {
+    match place.ranges {
+        Some(ranges) => {
+            let base = ranges
+                .take(id)
+                .map_err(|error| StepFailed::new("take a range of user ids", error))?;
+            Ok(Identity::Private { base })
+        }
+        None => Ok(Identity::Caller {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        }),
+    }
+}
+
+/// 16 hexadecimal digits that no other sandbox has.
+fn new_id() -> Result<String, StepFailed> {
+    let random = getrandom::u64().map_err(|error| StepFailed::new("draw a name", error))?;
+    Ok(format!("{random:016x}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! A sandbox's folder on the host: what it may write, and what is needed to find it again.
+//!
+//! ```text
+//! STATE/sandboxes/ID/       0700, the caller's
+//!   workspace/ home/ outputs/
+//!   guest.sock              where the guest answers
+//!   sandbox.json            its first process and its range of ids
+//! STATE/ranges/BASE         says whose a range of ids is
+//! ```
+
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Identity;
+use crate::process::ProcessId;
+use crate::remove::remove_tree;
+use crate::toolchains::Toolchains;
+
+const SOCKET: &str = "guest.sock";
+const RECORD: &str = "sandbox.json";
+
+/// What is written into a sandbox's folder once its first process is known.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// The first process.
+    pub(crate) process: ProcessId,
+}
+
+/// A folder, held: while this lives no reaper touches it.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    held: rustix::fd::OwnedFd,
+}
+
+impl Folder {
+    /// Makes the folder of a new sandbox.
+    pub(crate) fn create(
+        sandboxes: &Path,
+        id: &str,
+        identity: &Identity,
+        toolchains: &Toolchains,
+    ) -> io::Result<Self> {
+        let path = sandboxes.join(id);
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let folder = Self::hold(&path)?
+            .ok_or_else(|| io::Error::other("somebody else holds the new sandbox's folder"))?;
+        for (name, owner) in [
+            ("workspace", identity.host_agent()),
+            ("home", identity.host_agent()),
+            ("outputs", identity.host_guest()),
+        ] {
+            let path = path.join(name);
+            fs::DirBuilder::new().mode(0o755).create(&path)?;
+            // The caller's mask may have taken bits that others need to look inside.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+            give(&path, owner)?;
+        }
+        for (link, target) in toolchains.home_links() {
+            let link = path.join("home").join(link);
+            if let Some(parent) = link.parent() {
+                fs::create_dir_all(parent)?;
+                give(parent, identity.host_agent())?;
+            }
+            symlink(target, &link)?;
+        }
+        Ok(folder)
+    }
+
+    /// Takes hold of a folder. `None`: somebody else has it.
+    pub(crate) fn hold(path: &Path) -> io::Result<Option<Self>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let held = rustix::fs::open(path, flags, Mode::empty())?;
+        match flock(&held, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { path: path.to_owned(), held })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The socket at which the guest will answer.
+    pub(crate) fn listen(&self) -> io::Result<UnixListener> {
+        // By the descriptor, since an address holds no more than 107 bytes of path.
+        UnixListener::bind(socket_address(self.held.as_raw_fd()))
+    }
+
+    pub(crate) fn write_record(&self, record: &Record) -> io::Result<()> {
+        let text = serde_json::to_vec(record)?;
+        let temporary = self.path.join("sandbox.json.new");
+        fs::write(&temporary, text)?;
+        fs::rename(temporary, self.path.join(RECORD))
+    }
+
+    /// Removes it with everything in it.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        remove_tree(&self.path)
+    }
+}
+
+/// What is known of the sandbox whose folder this is. `None`: nothing was written yet.
+pub(crate) fn read_record(path: &Path) -> Option<Record> {
+    let text = fs::read(path.join(RECORD)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Connects to the guest whose folder this is.
+pub(crate) async fn connect(path: &Path) -> io::Result<tokio::net::UnixStream> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path, flags, Mode::empty())?;
+    tokio::net::UnixStream::connect(socket_address(folder.as_raw_fd())).await
+}
+
+fn socket_address(folder: i32) -> String {
+    format!("/proc/self/fd/{folder}/{SOCKET}")
+}
+
+fn give(path: &Path, owner: Option<u32>) -> io::Result<()> {
+    match owner {
+        Some(owner) => chown(path, Some(owner), Some(owner)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,44 @@
+//! What a provider needs for every sandbox and finds or makes only once.
+
+use std::path::Path;
+
+use moat_sandbox::SandboxError;
+
+use crate::launcher::{SealedProgram, StepFailed};
+use crate::options::LocalOptions;
+use crate::seccomp::{self, Filters};
+use crate::system::{self, Shown};
+use crate::toolchains::Toolchains;
+
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) launcher: SealedProgram,
+    pub(crate) guest: SealedProgram,
+    pub(crate) filters: Filters,
+    pub(crate) system: Vec<Shown>,
+    pub(crate) toolchains: Toolchains,
+    /// Whether the host has `bash`.
+    pub(crate) bash: bool,
+}
+
+impl Prepared {
+    pub(crate) fn new(options: &LocalOptions) -> Result<Self, StepFailed> {
+        let program = |error| StepFailed::new("put a program into memory", error);
+        let filters = seccomp::compile();
+        let home = options.home.as_deref();
+        Ok(Self {
+            launcher: SealedProgram::launcher().map_err(program)?,
+            guest: SealedProgram::new("moat-guest", moat_guest::program()).map_err(program)?,
+            filters: filters.map_err(|e| StepFailed::new("compile the seccomp filter", e))?,
+            system: system::find(),
+            toolchains: Toolchains::find(home, &options.toolchain_variables),
+            bash: Path::new("/bin/bash").exists(),
+        })
+    }
+}
+
+impl From<StepFailed> for SandboxError {
+    fn from(failed: StepFailed) -> Self {
+        Self::Setup { step: failed.step, message: failed.message }
+    }
+}

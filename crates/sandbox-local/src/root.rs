@@ -1,0 +1,350 @@
+//! The plan of a sandbox: every step from fresh namespaces to the running guest, in order.
+//!
+//! The order matters. Sources on the host are opened first, while the first process still is who
+//! the caller is; then it becomes somebody of its own user namespace, builds the new root in a file
+//! system of memory, moves into it and lets go of the old one; then it gives up what it may, fence
+//! by fence, each needing what the next takes away; the filter on system calls comes last.
+
+mod tree;
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::fences::Fence;
+use crate::identity::{AGENT, Identity};
+use crate::plan::{Plan, Slot, Step, attribute};
+use crate::seccomp::Filters;
+use crate::system::Shown;
+use crate::toolchains::Toolchains;
+use crate::{capabilities, landlock};
+use tree::Tree;
+
+/// The descriptor at which the guest finds its way to write outputs.
+pub(crate) const OUTPUTS_FD: i32 = 5;
+
+/// What a sandbox is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) missing: &'a BTreeSet<Fence>,
+    pub(crate) system: &'a [Shown],
+    pub(crate) toolchains: &'a Toolchains,
+    pub(crate) filters: &'a Filters,
+    /// The sandbox's folder on the host; the new root is mounted over it, in here only.
+    pub(crate) folder: &'a Path,
+    /// Bytes that `/tmp` and `/dev/shm` may each hold.
+    pub(crate) tmp_bytes: u64,
+    /// Ends after the last fence instead of becoming the guest.
+    pub(crate) rehearsal: bool,
+    /// Sets mount attributes as kernels before 5.12 need it.
+    pub(crate) old_kernel: bool,
+}
+
+/// Devices that programs expect; each is the host's own, and none reaches hardware.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("dev/fd", "/proc/self/fd"),
+    ("dev/stdin", "/proc/self/fd/0"),
+    ("dev/stdout", "/proc/self/fd/1"),
+    ("dev/stderr", "/proc/self/fd/2"),
+    ("dev/ptmx", "pts/ptmx"),
+];
+
+/// Files of `/proc` that say something about the machine that is not the sandbox's to know.
+const HIDDEN_FILES: [&str; 11] = [
+    "kcore", "keys", "key-users", "kmsg", "kallsyms", "latency_stats", "sched_debug",
+    "sysrq-trigger", "timer_list", "timer_stats", "interrupts",
+];
+/// Folders of the same kind.
+const HIDDEN_FOLDERS: [&str; 4] = ["acpi", "asound", "scsi", "driver"];
+/// Folders with switches of the kernel.
+const READ_ONLY_FOLDERS: [&str; 4] = ["sys", "irq", "bus", "fs"];
+
+/// Folders of the root with nothing in them.
+const EMPTY_FOLDERS: [&str; 5] = ["run", "var", "mnt", "srv", "sys"];
+
+const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\n\
+    agent:x:1000:1000:agent:/home/agent:/bin/bash\n\
+    nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\ntty:x:5:\nagent:x:1000:\nnogroup:x:65534:\n";
+const HOSTS: &str = "127.0.0.1\tlocalhost moat\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n\
+    networks: files\nprotocols: files\nservices: files\n";
+
+/// Files of `/etc` that are the sandbox's own. `resolv.conf` is empty: there is no network.
+const SETTINGS: [(&str, &str); 7] = [
+    ("etc/passwd", PASSWD),
+    ("etc/group", GROUP),
+    ("etc/hosts", HOSTS),
+    ("etc/hostname", "moat\n"),
+    ("etc/nsswitch.conf", NSSWITCH),
+    ("etc/resolv.conf", ""),
+    ("etc/shells", "/bin/sh\n/bin/bash\n"),
+];
+
+impl Parts<'_> {
+    /// The namespaces that are made.
+    fn namespaces(&self) -> u64 {
+        let wanted = Fence::ALL.into_iter().filter(|fence| !self.missing.contains(fence));
+        wanted.map(Fence::namespace).fold(0, |flags, flag| flags | flag)
+    }
+
+    fn has(&self, fence: Fence) -> bool {
+        !self.missing.contains(&fence)
+    }
+}
+
+/// Composes the plan.
+pub(crate) fn plan(parts: &Parts<'_>) -> Plan {
+    let mut plan = Plan::new(&parts.identity.namespaces(parts.namespaces()));
+    if parts.old_kernel {
+        plan.as_on_old_kernels();
+    }
+    plan.relies_on(Some(Fence::Mount));
+    plan.push("set mounts apart from the host's", &Step::MakePrivate(Path::new("/")));
+    let sources = Sources::open(&mut plan, parts);
+    begin_root(&mut plan, parts);
+
+    let mut tree = Tree::new(&mut plan);
+    for (slot, shown) in &sources.shown {
+        match shown {
+            Shown::Link { path, target } => tree.link(path, target),
+            Shown::Bound { path, folder } => tree.bind(*slot, path, *folder, READ_ONLY),
+        }
+    }
+    for (path, content) in SETTINGS {
+        tree.file(Path::new(path), 0o644, content.as_bytes());
+    }
+    tree.link(Path::new("etc/mtab"), OsStr::new("/proc/self/mounts"));
+    for path in EMPTY_FOLDERS {
+        tree.folder(Path::new(path));
+    }
+    tree.link(Path::new("var/tmp"), OsStr::new("/tmp"));
+    devices(&mut tree, &sources);
+    memory(&mut tree, parts);
+    private_proc(&mut tree, parts, &sources);
+    own_folders(&mut tree, &sources);
+
+    finish_root(&mut plan);
+    give_up(&mut plan, parts);
+    plan
+}
+
+const READ_ONLY: u32 = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEVICES;
+const WRITABLE: u32 = attribute::NO_SUID | attribute::NO_DEVICES;
+
+/// What is opened on the host before the first process becomes somebody else.
+struct Sources<'a> {
+    shown: Vec<(Slot, &'a Shown)>,
+    devices: Vec<(Slot, &'static str)>,
+    proc: Option<Slot>,
+    workspace: Slot,
+    home: Slot,
+    outputs: Slot,
+}
+
+impl<'a> Sources<'a> {
+    fn open(plan: &mut Plan, parts: &Parts<'a>) -> Self {
+        let paths = parts.system.iter().chain(parts.toolchains.shown());
+        let shown = paths
+            .map(|shown| match shown {
+                Shown::Link { .. } => (Slot::PROGRAM, shown),
+                // One that has gone since it was found is left out.
+                Shown::Bound { path, .. } => (open(plan, path, true), shown),
+            })
+            .collect();
+        let devices =
+            DEVICES.map(|name| (open(plan, &Path::new("/dev").join(name), name == "tty"), name));
+        let proc = (!parts.has(Fence::Proc)).then(|| open(plan, Path::new("/proc"), false));
+        Self {
+            shown,
+            devices: devices.into(),
+            proc,
+            workspace: open(plan, &parts.folder.join("workspace"), false),
+            home: open(plan, &parts.folder.join("home"), false),
+            outputs: open(plan, &parts.folder.join("outputs"), false),
+        }
+    }
+}
+
+fn open(plan: &mut Plan, path: &Path, optional: bool) -> Slot {
+    let slot = plan.slot();
+    let name = format!("open `{}`", path.display());
+    plan.push(name, &Step::Open { slot, flags: libc::O_PATH as u32, optional, path });
+    slot
+}
+
+/// Mounts an empty root over the sandbox's own folder, goes there and becomes the guest's user.
+fn begin_root(plan: &mut Plan, parts: &Parts<'_>) {
+    let guest = parts.identity.guest();
+    let options = format!("mode=755,uid={guest},gid={guest},size=4m,nr_inodes=8192");
+    plan.push(
+        "mount an empty root",
+        &Step::Mount {
+            source: "moat",
+            target: parts.folder,
+            kind: "tmpfs",
+            flags: (libc::MS_NOSUID | libc::MS_NODEV) as u32,
+            options: &options,
+        },
+    );
+    plan.push("enter the empty root", &Step::ChangeDir(parts.folder));
+    plan.relies_on(Some(Fence::User));
+    let leave_groups = matches!(parts.identity, Identity::Private { .. });
+    plan.push(
+        "become a user of the sandbox",
+        &Step::BecomeUser { uid: guest, gid: guest, leave_groups },
+    );
+    plan.push("leave the caller's session", &Step::NewSession);
+    plan.relies_on(Some(Fence::Mount));
+}
+
+fn devices(tree: &mut Tree<'_>, sources: &Sources<'_>) {
+    for (slot, name) in &sources.devices {
+        // Without `nodev`, or they would not work.
+        let attributes = attribute::NO_SUID | attribute::NO_EXEC;
+        tree.bind(*slot, &Path::new("dev").join(name), false, attributes);
+    }
+    let options = "newinstance,ptmxmode=0666,mode=0620";
+    let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
+    tree.mount("devpts", Path::new("dev/pts"), flags, options);
+    for (path, target) in DEVICE_LINKS {
+        tree.link(Path::new(path), OsStr::new(target));
+    }
+}
+
+fn memory(tree: &mut Tree<'_>, parts: &Parts<'_>) {
+    let options = format!("mode=1777,size={}", parts.tmp_bytes);
+    let flags = libc::MS_NOSUID | libc::MS_NODEV;
+    tree.mount("tmpfs", Path::new("tmp"), flags, &options);
+    tree.mount("tmpfs", Path::new("dev/shm"), flags, &options);
+}
+
+fn private_proc(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
+    let proc = Path::new("proc");
+    match sources.proc {
+        Some(slot) => tree.bind(slot, proc, true, WRITABLE | attribute::NO_EXEC),
+        None => {
+            tree.plan().relies_on(Some(Fence::Proc));
+            let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+            tree.mount("proc", proc, flags, "");
+        }
+    }
+    for name in HIDDEN_FILES {
+        tree.mask(&proc.join(name), Path::new("dev/null"));
+    }
+    for name in HIDDEN_FOLDERS {
+        tree.mask(&proc.join(name), Path::new("sys"));
+    }
+    for name in READ_ONLY_FOLDERS {
+        let path = proc.join(name);
+        let step = Step::ReadOnly { path: &path, bind: true };
+        tree.plan().push(format!("make `/proc/{name}` read-only"), &step);
+    }
+    let missing = parts.missing.contains(&Fence::Proc);
+    debug_assert_eq!(missing, sources.proc.is_some());
+    tree.plan().relies_on(Some(Fence::Mount));
+}
+
+/// The folders that are the sandbox's own. Outputs are mounted twice: writable, which only the
+/// guest reaches, through a descriptor of that mount (not of the host's, from which `..` would lead
+/// out), and over it read-only for everyone.
+fn own_folders(tree: &mut Tree<'_>, sources: &Sources<'_>) {
+    tree.bind(sources.workspace, Path::new("workspace"), true, WRITABLE);
+    tree.bind(sources.home, Path::new("home/agent"), true, WRITABLE);
+    let outputs = Path::new("moat/outputs");
+    tree.bind(sources.outputs, outputs, true, WRITABLE | attribute::NO_EXEC);
+    let writable = tree.plan().slot();
+    tree.plan().push(
+        "open the folder of outputs",
+        &Step::Open {
+            slot: writable,
+            flags: libc::O_DIRECTORY as u32,
+            optional: false,
+            path: outputs,
+        },
+    );
+    tree.bind_over(sources.outputs, outputs, READ_ONLY | attribute::NO_EXEC);
+    let step = Step::PassDescriptor { slot: writable, number: OUTPUTS_FD };
+    tree.plan().push("pass the folder of outputs on", &step);
+}
+
+fn finish_root(plan: &mut Plan) {
+    plan.push("move into the new root", &Step::PivotRoot);
+    let root = PathBuf::from("/");
+    let step = Step::ReadOnly { path: &root, bind: false };
+    plan.push("make the new root read-only", &step);
+}
+
+/// Everything between a finished root and the guest.
+fn give_up(plan: &mut Plan, parts: &Parts<'_>) {
+    if parts.has(Fence::Net) {
+        plan.relies_on(Some(Fence::Net));
+        plan.push("bring up the loopback device", &Step::Loopback);
+    }
+    if parts.has(Fence::Uts) {
+        plan.relies_on(Some(Fence::Uts));
+        plan.push("set the host name", &Step::HostName("moat"));
+    }
+    plan.relies_on(None);
+    plan.push("leave the caller's keyring", &Step::LeaveKeyring);
+    for (name, resource, soft, hard) in LIMITS {
+        plan.push(format!("limit {name}"), &Step::Limit { resource, soft, hard });
+    }
+    let null = plan.slot();
+    let path = Path::new("/dev/null");
+    let flags = libc::O_RDWR as u32;
+    plan.push("open `/dev/null`", &Step::Open { slot: null, flags, optional: false, path });
+    for number in 0..3 {
+        let step = Step::PassDescriptor { slot: null, number };
+        plan.push("give the guest empty standard streams", &step);
+    }
+    plan.push("pass the socket on", &pass(Slot::LISTENER, moat_guest::LISTENER_FD, parts));
+    plan.push("pass the configuration on", &pass(Slot::CONFIG, moat_guest::CONFIG_FD, parts));
+
+    plan.relies_on(Some(Fence::User));
+    let keep = capabilities::kept_by_guest(parts.identity);
+    plan.push("give up capabilities", &Step::KeepCapabilities(keep));
+    plan.relies_on(Some(Fence::NoNewPrivileges));
+    plan.push("forbid new privileges", &Step::NoNewPrivileges);
+    if parts.has(Fence::Landlock) {
+        plan.relies_on(Some(Fence::Landlock));
+        landlock::step(false, |step| plan.push("set Landlock rules", step));
+    }
+    if parts.has(Fence::Seccomp) {
+        plan.relies_on(Some(Fence::Seccomp));
+        for filter in &parts.filters.0 {
+            plan.push("install the filter on system calls", &Step::Filter(filter));
+        }
+    }
+    plan.relies_on(None);
+    if parts.rehearsal {
+        plan.push("end", &Step::Exit);
+        return;
+    }
+    plan.push(
+        "start the guest",
+        &Step::Execute {
+            slot: Slot::PROGRAM,
+            keep: OUTPUTS_FD as u32 + 1,
+            arguments: &["moat-guest"],
+            variables: &[],
+        },
+    );
+}
+
+fn pass(slot: Slot, number: i32, parts: &Parts<'_>) -> Step<'static> {
+    // A rehearsal has no guest and nothing to pass; the program's descriptor stands in.
+    let slot = if parts.rehearsal { Slot::LISTENER } else { slot };
+    Step::PassDescriptor { slot, number }
+}
+
+/// No dumps of memory; no more descriptors and processes than a large build needs.
+const LIMITS: [(&str, u32, u64, u64); 3] = [
+    ("core dumps", libc::RLIMIT_CORE, 0, 0),
+    ("open files", libc::RLIMIT_NOFILE, 16_384, 524_288),
+    ("processes", libc::RLIMIT_NPROC, 4_096, 4_096),
+];
+
+const _: () = assert!(AGENT == 1000, "the generated `passwd` says so");

@@ -1,0 +1,89 @@
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::plan::{Plan, Slot, Step};
+
+/// The new root while it is being made; makes the folders that lead to a path once.
+pub(super) struct Tree<'p> {
+    plan: &'p mut Plan,
+    made: BTreeSet<PathBuf>,
+}
+
+impl<'p> Tree<'p> {
+    pub(super) fn new(plan: &'p mut Plan) -> Self {
+        Self { plan, made: BTreeSet::new() }
+    }
+
+    pub(super) fn plan(&mut self) -> &mut Plan {
+        self.plan
+    }
+
+    pub(super) fn folder(&mut self, path: &Path) {
+        let path = inside(path);
+        if path.as_os_str().is_empty() || self.made.contains(path) {
+            return;
+        }
+        if let Some(parent) = path.parent() {
+            self.folder(parent);
+        }
+        let name = format!("make the folder `/{}`", path.display());
+        self.plan.push(name, &Step::MakeDir { path, mode: 0o755 });
+        self.made.insert(path.to_owned());
+    }
+
+    pub(super) fn file(&mut self, path: &Path, mode: u32, content: &[u8]) {
+        let path = self.place(path);
+        let name = format!("make the file `/{}`", path.display());
+        self.plan.push(name, &Step::File { path: &path, mode, content });
+    }
+
+    pub(super) fn link(&mut self, path: &Path, target: &OsStr) {
+        let path = self.place(path);
+        let name = format!("make the link `/{}`", path.display());
+        self.plan.push(name, &Step::Symlink { target, path: &path });
+    }
+
+    /// Shows what is in the slot at the path.
+    pub(super) fn bind(&mut self, slot: Slot, path: &Path, folder: bool, attributes: u32) {
+        if folder {
+            self.folder(path);
+        } else {
+            self.file(path, 0o444, b"");
+        }
+        self.bind_over(slot, path, attributes);
+    }
+
+    /// The same over what is there.
+    pub(super) fn bind_over(&mut self, slot: Slot, path: &Path, attributes: u32) {
+        let target = inside(path);
+        let name = format!("mount `/{}`", target.display());
+        self.plan.push(name, &Step::Bind { slot, attributes, target });
+    }
+
+    pub(super) fn mount(&mut self, kind: &str, path: &Path, flags: libc::c_ulong, options: &str) {
+        self.folder(path);
+        let target = inside(path);
+        let name = format!("mount `/{}`", target.display());
+        let flags = flags as u32;
+        self.plan.push(name, &Step::Mount { source: kind, target, kind, flags, options });
+    }
+
+    pub(super) fn mask(&mut self, path: &Path, cover: &Path) {
+        let name = format!("hide `/{}`", path.display());
+        self.plan.push(name, &Step::Mask { path, cover });
+    }
+
+    fn place(&mut self, path: &Path) -> PathBuf {
+        let path = inside(path);
+        if let Some(parent) = path.parent() {
+            self.folder(parent);
+        }
+        path.to_owned()
+    }
+}
+
+/// Relative to the new root.
+fn inside(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}

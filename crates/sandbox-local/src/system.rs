@@ -1,0 +1,98 @@
+//! Which of the host's system folders appear inside, read-only: found once per provider.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Folders with programs and libraries. One that is a link on the host is the same link inside.
+const PROGRAMS: [&str; 11] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec", "/opt", "/nix",
+    "/gnu",
+];
+
+/// What of the host's `/etc` programs need to start and to trust. Nothing with a secret in it:
+/// no `shadow`, no private keys, no `gitconfig`, `npmrc` or `pip.conf`, which may hold tokens.
+const SETTINGS: [&str; 34] = [
+    "alternatives",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "debian_version",
+    "fedora-release",
+    "fonts",
+    "ghostscript",
+    "inputrc",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "login.defs",
+    "lsb-release",
+    "magic",
+    "maven/m2.conf",
+    "mime.types",
+    "os-release",
+    "papersize",
+    "perl",
+    "pki/ca-trust/extracted",
+    "pki/tls/cert.pem",
+    "pki/tls/certs",
+    "pki/tls/openssl.cnf",
+    "protocols",
+    "redhat-release",
+    "rpc",
+    "services",
+    "ssl/cert.pem",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+];
+
+/// Beginnings of names in `/etc` that stand for any version.
+const VERSIONED_SETTINGS: [&str; 3] = ["java-", "python3", "static"];
+
+/// One path of the host's that appears inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// A link, as it is on the host.
+    Link {
+        /// Where it is.
+        path: PathBuf,
+        /// What it says.
+        target: OsString,
+    },
+    /// A file or folder, with all mounts beneath it, read-only.
+    Bound {
+        /// Where it is, outside and inside.
+        path: PathBuf,
+        /// Whether it is a folder.
+        folder: bool,
+    },
+}
+
+/// What a host path is shown as; `None` where there is nothing to show.
+pub(crate) fn shown(path: &Path) -> Option<Shown> {
+    let kind = fs::symlink_metadata(path).ok()?.file_type();
+    if kind.is_symlink() {
+        let target = fs::read_link(path).ok()?.into_os_string();
+        return Some(Shown::Link { path: path.to_owned(), target });
+    }
+    (kind.is_dir() || kind.is_file())
+        .then(|| Shown::Bound { path: path.to_owned(), folder: kind.is_dir() })
+}
+
+/// All system paths of this host.
+pub(crate) fn find() -> Vec<Shown> {
+    let programs = PROGRAMS.iter().map(PathBuf::from);
+    let etc = Path::new("/etc");
+    let mut settings: BTreeSet<PathBuf> = SETTINGS.iter().map(|name| etc.join(name)).collect();
+    for entry in fs::read_dir(etc).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if VERSIONED_SETTINGS.iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            settings.insert(entry.path());
+        }
+    }
+    programs.chain(settings).filter_map(|path| shown(&path)).collect()
+}
