@@ -3,9 +3,10 @@
 //!
 //! [`transcript`] is the file's form and [`expand`] makes whole items of the short ones; [`server`]
 //! listens, [`turn`] picks the turn and checks what was asked, [`wire`] writes the answer as JSON
-//! or as events, and [`record`] makes a transcript of a run.
+//! or as events, [`playback`] paces and breaks it, and [`record`] makes a transcript of a run.
 
 mod expand;
+mod playback;
 mod record;
 mod server;
 #[cfg(test)]

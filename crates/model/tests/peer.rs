@@ -1,5 +1,12 @@
 //! Against a Responses server that is not ours, as a real process, with its requests checked by
 //! two oracles that are not ours either.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test"
+)]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,10 +16,11 @@ use std::time::Duration;
 
 use moat_core::{Item, Secret};
 use moat_model::{
-    Delta, DeltaKind, Model, ModelErrorClass, ModelRequest, ModelResponse, ResponsesModel,
-    ResponsesOptions, StaticKey,
+    Delta, DeltaKind, Model, ModelErrorClass, ModelRequest, ModelResponse, ReplayServer,
+    ResponsesModel, ResponsesOptions, StaticKey, Transcript,
 };
 use serde_json::{Map, Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const KEY: &str = "sk-test-f00dfeed";
 const TURNS: usize = 50;
@@ -249,6 +257,46 @@ async fn errors_of_the_peer_are_told_as_it_tells_them() {
     let error = model.respond(&request("busy", false), &|_| {}).await.unwrap_err();
     assert_eq!(error.status, Some(401));
     assert!(error.message.contains("didn't provide an API key"), "{error}");
+}
+
+/// The replay server's own answers, streamed and whole, pass the oracles too: whoever can talk to a
+/// provider can talk to a replay.
+#[tokio::test]
+async fn what_a_replay_says_passes_the_oracles() {
+    let Some(peer) = Peer::start("replay_oracles", &json!({})) else { return };
+    let transcript = "turns: [{output: [{type: reasoning, summary: hm}, {type: message, text: hi}, \
+        {type: function_call, name: f, arguments: {a: 1}}, \
+        {type: custom_tool_call, name: p, input: x}]}]";
+    let server = ReplayServer::start(Transcript::parse(transcript).unwrap()).await.unwrap();
+    let url: &str = server.base_url();
+    let address = url.trim_start_matches("http://").trim_end_matches("/v1").to_owned();
+    for (kind, stream) in [("response", false), ("event", true)] {
+        let body = json!({"model": "m", "input": "go", "stream": stream}).to_string();
+        let request = format!(
+            "POST /v1/responses HTTP/1.0\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n{body}",
+            server.key().expose(),
+            body.len(),
+        );
+        let mut connection = tokio::net::TcpStream::connect(&address).await.unwrap();
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let lines: Vec<_> = match stream {
+            true => body.lines().filter_map(|line| line.strip_prefix("data: ")).collect(),
+            false => vec![body],
+        };
+        assert!(lines.len() == 1 || lines.len() > 15, "{answer}");
+        let file = peer.folder.path().join(kind);
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let done = Command::new(&peer.python)
+            .arg(shared().join("peers/validate_request.py"))
+            .args(["--kind", kind])
+            .arg(file)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    }
 }
 
 /// The time that a call takes beyond the server's own, on one kept connection. Not a timed test:

@@ -147,10 +147,11 @@ fn short(whole: &Value) -> Option<Map<String, Value>> {
         "function_call" => {
             item.remove("status");
             let arguments = item.get("arguments")?.as_str()?;
-            if let Ok(parsed @ Value::Object(_)) = serde_json::from_str(arguments)
-                && parsed.to_string() == arguments
-            {
-                item.insert("arguments".to_owned(), parsed);
+            if let Ok(parsed @ Value::Object(_)) = serde_json::from_str(arguments) {
+                let same = parsed.to_string();
+                if same == arguments {
+                    item.insert("arguments".to_owned(), parsed);
+                }
             }
         }
         _ => return None,

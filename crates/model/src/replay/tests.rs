@@ -200,7 +200,7 @@ fn items(text: &str) -> Vec<Vec<Item>> {
 
 #[test]
 fn recordings_are_short_where_they_can_be_and_exact_where_they_must_be() {
-    let turns = vec![
+    let turns = [
         vec![
             Item::from_value(&json!({"type": "message", "id": "msg_1", "role": "assistant",
                 "status": "completed", "content": [{"type": "output_text", "text": "two\nlines",

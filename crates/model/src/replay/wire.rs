@@ -173,7 +173,8 @@ fn item_events(events: &mut Events, index: usize, item: &Item, chunk: usize) {
             events.push("response.custom_tool_call_input.done", with(base, "input", input));
         }
         _ => {
-            events.push("response.output_item.added", json!({"output_index": index, "item": whole}))
+            let members = json!({"output_index": index, "item": whole});
+            events.push("response.output_item.added", members);
         }
     }
     let start = format!("\"output_index\":{index},");

@@ -183,10 +183,19 @@ impl<'a> AnswerStream<'a> {
     }
 }
 
-/// What makes a call the same call; `None` for other items.
-fn call(item: &Item) -> Option<(String, Option<String>, Option<String>, Option<String>)> {
+/// What makes a call the same call.
+#[derive(PartialEq)]
+struct Call {
+    id: String,
+    name: Option<String>,
+    /// Arguments or freeform input.
+    text: Option<String>,
+}
+
+/// `None` for items that are no calls.
+fn call(item: &Item) -> Option<Call> {
     let fields = item.fields();
-    Some((fields.call_id?, fields.name, fields.arguments, fields.input))
+    Some(Call { id: fields.call_id?, name: fields.name, text: fields.arguments.or(fields.input) })
 }
 
 fn json(text: &str) -> serde_json::Value {
