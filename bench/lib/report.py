@@ -29,6 +29,8 @@ def with_ratios(rows):
         base = own.get((r["figure"], r["what"]))
         if r["ratio"] is None and r["who"] not in ("moat", "") and base and r["value"] is not None:
             r["ratio"] = middle(r["value"]) / base
+        if r.get("ratio_aim") and r["ratio"] is not None:
+            r["aim"], r["met"] = f"≥ {r['ratio_aim']}×", r["ratio"] >= r["ratio_aim"]
     return rows
 
 
