@@ -30,7 +30,14 @@ fn build(cargo: &str, target: &str, folder: &Path) -> Result<(), String> {
         command.env_remove(name);
     }
     let status = command
-        .args(["build", "--release", "--locked", "--quiet", "--manifest-path", "launcher/Cargo.toml"])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "--manifest-path",
+            "launcher/Cargo.toml",
+        ])
         .args(["--target", target, "--target-dir"])
         .arg(folder)
         // Static, at a fixed place: nothing to load and nothing to relocate when it starts.

@@ -138,7 +138,11 @@ fn start(
     let descriptors = [listener.as_fd(), config.as_fd(), prepared.guest.as_fd()];
     let pid = launch(&prepared.launcher, &plan, &descriptors)?;
     let recorded = ProcessId::of(pid).and_then(|process| {
-        folder.write_record(&Record { process: process.clone() })?;
+        let range = match identity {
+            Identity::Private { base } => Some(*base),
+            Identity::Caller { .. } => None,
+        };
+        folder.write_record(&Record { process: process.clone(), range })?;
         Ok(process)
     });
     recorded.map_err(|error| StepFailed::new("find the guest that was started", error))
@@ -161,11 +165,7 @@ fn config(place: &Place<'_>, spec: &SandboxSpec) -> Result<OwnedFd, StepFailed> 
         outputs_fd: Some(OUTPUTS_FD),
         uid: AGENT,
         gid: AGENT,
-        environment: environment::compose(
-            &prepared.toolchains,
-            prepared.bash,
-            &spec.environment,
-        ),
+        environment: environment::compose(&prepared.toolchains, prepared.bash, &spec.environment),
         output_spool: place.options.output_spool,
         max_processes: 1024,
     };
@@ -186,10 +186,7 @@ fn identify(place: &Place<'_>, id: &str) -> Result<Identity, StepFailed> {
                 .map_err(|error| StepFailed::new("take a range of user ids", error))?;
             Ok(Identity::Private { base })
         }
-        None => Ok(Identity::Caller {
-            uid: rustix::process::geteuid().as_raw(),
-            gid: rustix::process::getegid().as_raw(),
-        }),
+        None => Ok(Identity::caller()),
     }
 }
 
@@ -198,6 +195,3 @@ fn new_id() -> Result<String, StepFailed> {
     let random = getrandom::u64().map_err(|error| StepFailed::new("draw a name", error))?;
     Ok(format!("{random:016x}"))
 }
-
-#[cfg(test)]
-mod tests;

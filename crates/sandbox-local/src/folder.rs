@@ -11,8 +11,8 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, lchown, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -31,6 +31,9 @@ const RECORD: &str = "sandbox.json";
 pub(crate) struct Record {
     /// The first process.
     pub(crate) process: ProcessId,
+    /// The beginning of its private range of ids, if it has one.
+    #[serde(default)]
+    pub(crate) range: Option<u32>,
 }
 
 /// A folder, held: while this lives no reaper touches it.
@@ -70,6 +73,9 @@ impl Folder {
                 give(parent, identity.host_agent())?;
             }
             symlink(target, &link)?;
+            if let Some(owner) = identity.host_agent() {
+                lchown(&link, Some(owner), Some(owner))?;
+            }
         }
         Ok(folder)
     }
@@ -100,6 +106,11 @@ impl Folder {
         let temporary = self.path.join("sandbox.json.new");
         fs::write(&temporary, text)?;
         fs::rename(temporary, self.path.join(RECORD))
+    }
+
+    /// Whether a guest listens here.
+    pub(crate) fn is_answered(&self) -> bool {
+        UnixStream::connect(socket_address(self.held.as_raw_fd())).is_ok()
     }
 
     /// Removes it with everything in it.

@@ -8,6 +8,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::plan::Namespaces;
 
@@ -20,6 +21,11 @@ const RANGE: u32 = 65_536;
 /// have theirs (`systemd`'s list of ranges leaves this one free).
 const FIRST_BASE: u32 = 0x7000_0000;
 const LAST_BASE: u32 = 0x7ffc_0000;
+/// A range for trying fences, in which nothing is ever made.
+pub(crate) const PROBE_BASE: u32 = LAST_BASE;
+
+/// A range that a living maker has taken has a folder by then, or its maker is dead.
+const TIME_TO_MAKE_A_FOLDER: Duration = Duration::from_secs(60);
 
 /// Who a sandbox is on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +45,14 @@ pub(crate) enum Identity {
 }
 
 impl Identity {
+    /// The caller himself.
+    pub(crate) fn caller() -> Self {
+        Self::Caller {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        }
+    }
+
     /// The user namespace's maps.
     pub(crate) fn namespaces(&self, flags: u64) -> Namespaces {
         match self {
@@ -119,16 +133,19 @@ impl Ranges {
         }
     }
 
-    /// Ranges whose sandbox is not among the living.
-    pub(crate) fn sweep(&self, lives: impl Fn(&str) -> bool) -> io::Result<()> {
+    /// Ranges that were taken a while ago, and the sandboxes that took them.
+    pub(crate) fn taken(&self) -> io::Result<Vec<(u32, String)>> {
+        let mut taken = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            let owner = fs::read_to_string(&path).unwrap_or_default();
-            if !owner.is_empty() && !lives(&owner) {
-                let _ = fs::remove_file(path);
+            let entry = entry?;
+            let age = entry.metadata().and_then(|metadata| metadata.modified());
+            let old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > TIME_TO_MAKE_A_FOLDER));
+            let base = entry.file_name().to_string_lossy().parse();
+            if let (true, Ok(base), Ok(owner)) = (old, base, fs::read_to_string(entry.path())) {
+                taken.push((base, owner));
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
     fn path(&self, base: u32) -> PathBuf {

@@ -32,8 +32,8 @@ impl SealedProgram {
     pub(crate) fn new(name: &str, bytes: &[u8]) -> std::io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         // Kernels before 6.3 do not know the flag, and need none.
-        let fd = memfd_create(name, flags | MemfdFlags::EXEC)
-            .or_else(|_| memfd_create(name, flags))?;
+        let fd =
+            memfd_create(name, flags | MemfdFlags::EXEC).or_else(|_| memfd_create(name, flags))?;
         let mut file = File::from(fd);
         file.write_all(bytes)?;
         let fd = OwnedFd::from(file);

@@ -28,28 +28,80 @@ impl Slot {
 #[derive(Debug)]
 pub(crate) enum Step<'a> {
     MakePrivate(&'a Path),
-    Open { slot: Slot, flags: u32, optional: bool, path: &'a Path },
-    Mount { source: &'a str, target: &'a Path, kind: &'a str, flags: u32, options: &'a str },
-    Bind { slot: Slot, attributes: u32, target: &'a Path },
-    Mask { path: &'a Path, cover: &'a Path },
-    MakeDir { path: &'a Path, mode: u32 },
-    File { path: &'a Path, mode: u32, content: &'a [u8] },
-    Symlink { target: &'a OsStr, path: &'a Path },
+    Open {
+        slot: Slot,
+        flags: u32,
+        optional: bool,
+        path: &'a Path,
+    },
+    Mount {
+        source: &'a str,
+        target: &'a Path,
+        kind: &'a str,
+        flags: u32,
+        options: &'a str,
+    },
+    Bind {
+        slot: Slot,
+        attributes: u32,
+        target: &'a Path,
+    },
+    Mask {
+        path: &'a Path,
+        cover: &'a Path,
+    },
+    MakeDir {
+        path: &'a Path,
+        mode: u32,
+    },
+    File {
+        path: &'a Path,
+        mode: u32,
+        content: &'a [u8],
+    },
+    Symlink {
+        target: &'a OsStr,
+        path: &'a Path,
+    },
     /// The mount at the path becomes read-only; with `bind` a folder within a mount does.
-    ReadOnly { path: &'a Path, bind: bool },
+    ReadOnly {
+        path: &'a Path,
+        bind: bool,
+    },
     ChangeDir(&'a Path),
     PivotRoot,
     HostName(&'a str),
     Loopback,
     NewSession,
-    Limit { resource: u32, soft: u64, hard: u64 },
-    BecomeUser { uid: u32, gid: u32, leave_groups: bool },
+    Limit {
+        resource: u32,
+        soft: u64,
+        hard: u64,
+    },
+    BecomeUser {
+        uid: u32,
+        gid: u32,
+        leave_groups: bool,
+    },
     KeepCapabilities(u64),
     NoNewPrivileges,
-    Landlock { required: bool, files: u64, scoped: u64, rules: &'a [(u64, &'a Path)] },
+    Landlock {
+        required: bool,
+        files: u64,
+        scoped: u64,
+        rules: &'a [(u64, &'a Path)],
+    },
     Filter(&'a [u8]),
-    PassDescriptor { slot: Slot, number: i32 },
-    Execute { slot: Slot, keep: u32, arguments: &'a [&'a str], variables: &'a [&'a str] },
+    PassDescriptor {
+        slot: Slot,
+        number: i32,
+    },
+    Execute {
+        slot: Slot,
+        keep: u32,
+        arguments: &'a [&'a str],
+        variables: &'a [&'a str],
+    },
     Exit,
     LeaveKeyring,
 }

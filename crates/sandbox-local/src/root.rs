@@ -53,8 +53,17 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 
 /// Files of `/proc` that say something about the machine that is not the sandbox's to know.
 const HIDDEN_FILES: [&str; 11] = [
-    "kcore", "keys", "key-users", "kmsg", "kallsyms", "latency_stats", "sched_debug",
-    "sysrq-trigger", "timer_list", "timer_stats", "interrupts",
+    "kcore",
+    "keys",
+    "key-users",
+    "kmsg",
+    "kallsyms",
+    "latency_stats",
+    "sched_debug",
+    "sysrq-trigger",
+    "timer_list",
+    "timer_stats",
+    "interrupts",
 ];
 /// Folders of the same kind.
 const HIDDEN_FOLDERS: [&str; 4] = ["acpi", "asound", "scsi", "driver"];

@@ -12,6 +12,20 @@ use std::path::{Component, Path, PathBuf};
 use crate::system::{Shown, shown};
 use table::{TABLE, Toolchain};
 
+/// Variables that move toolchains out of their usual places; see
+/// [`LocalOptions::toolchain_variables`](crate::LocalOptions).
+pub const TOOLCHAIN_VARIABLES: &[&str] = &[
+    "CARGO_HOME",
+    "FNM_DIR",
+    "GOPATH",
+    "NVM_DIR",
+    "PYENV_ROOT",
+    "RBENV_ROOT",
+    "RUSTUP_HOME",
+    "SDKMAN_DIR",
+    "VOLTA_HOME",
+];
+
 /// More names than anyone has versions of a tool.
 const MAX_VERSIONS: usize = 64;
 
@@ -134,10 +148,21 @@ fn shown_followed(path: &Path) -> Option<Shown> {
 /// system already.
 fn may_be_shown(root: &Path) -> bool {
     const TAKEN: [&str; 12] = [
-        "/workspace", "/home/agent", "/moat", "/tmp", "/dev", "/proc", "/sys", "/etc", "/usr",
-        "/opt", "/nix", "/run",
+        "/workspace",
+        "/home/agent",
+        "/moat",
+        "/tmp",
+        "/dev",
+        "/proc",
+        "/sys",
+        "/etc",
+        "/usr",
+        "/opt",
+        "/nix",
+        "/run",
     ];
-    let plain = root.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let plain =
+        root.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     root.is_absolute()
         && plain
         && root.components().count() > 2
@@ -155,7 +180,9 @@ fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
                 "." => vec![folder],
                 "*" => folders(&folder)
                     .into_iter()
-                    .max_by_key(|path| path.file_name().map(|name| version(&name.to_string_lossy())))
+                    .max_by_key(|path| {
+                        path.file_name().map(|name| version(&name.to_string_lossy()))
+                    })
                     .into_iter()
                     .collect(),
                 "+" => folders(&folder),

@@ -27,12 +27,8 @@ pub(crate) fn set_attributes(target: &CStr, attributes: u32, old: bool) -> Resul
         return Ok(());
     }
     if !old {
-        let wanted = Attributes {
-            set: u64::from(attributes),
-            clear: 0,
-            propagation: 0,
-            user_namespace: 0,
-        };
+        let wanted =
+            Attributes { set: u64::from(attributes), clear: 0, propagation: 0, user_namespace: 0 };
         // SAFETY: the path ends with a zero byte; the structure is live and of the given size.
         let answer = unsafe {
             libc::syscall(
@@ -130,8 +126,7 @@ fn absolute<'a>(target: &CStr, path: &'a mut [u8; 4096]) -> Result<&'a [u8], Err
     let mut length = 0;
     if !name.starts_with(b"/") {
         // SAFETY: the buffer is live and of the given length.
-        let answer =
-            unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len() - 1) };
+        let answer = unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len() - 1) };
         // The length that is answered counts the zero byte.
         length = check_long(answer)? as usize - 1;
         *path.get_mut(length).ok_or(Errno::MALFORMED)? = b'/';

@@ -123,10 +123,7 @@ pub(crate) const ALLOWED: &[Group] = &[
             SYS_semctl SYS_msgget SYS_msgsnd SYS_msgrcv SYS_msgctl SYS_mq_open SYS_mq_unlink
             SYS_mq_timedsend SYS_mq_timedreceive SYS_mq_notify SYS_mq_getsetattr),
     },
-    Group {
-        reason: "what the system is",
-        calls: calls!(SYS_uname SYS_sysinfo SYS_getrandom),
-    },
+    Group { reason: "what the system is", calls: calls!(SYS_uname SYS_sysinfo SYS_getrandom) },
     Group {
         reason: "programs may confine themselves further",
         calls: calls!(SYS_seccomp SYS_landlock_create_ruleset SYS_landlock_add_rule

@@ -19,14 +19,8 @@ pub(crate) struct Toolchain {
     pub(crate) variables: &'static [&'static str],
 }
 
-const NOTHING: Toolchain = Toolchain {
-    name: "",
-    root_variable: None,
-    root: "",
-    shown: &[],
-    path: &[],
-    variables: &[],
-};
+const NOTHING: Toolchain =
+    Toolchain { name: "", root_variable: None, root: "", shown: &[], path: &[], variables: &[] };
 
 pub(crate) const TABLE: &[Toolchain] = &[
     Toolchain {

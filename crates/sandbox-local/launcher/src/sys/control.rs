@@ -43,8 +43,7 @@ impl Message {
         header.msg_control = room.as_mut_ptr().cast();
         header.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
         // SAFETY: the header names two live buffers with their true lengths.
-        let length =
-            unsafe { libc::recvmsg(control, &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+        let length = unsafe { libc::recvmsg(control, &raw mut header, libc::MSG_CMSG_CLOEXEC) };
         let length = usize::try_from(length).map_err(|_| Errno::last())?;
         if header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 || length == 0 {
             return Err(Errno::MALFORMED);
@@ -75,9 +74,7 @@ fn keep_descriptors(ancillary: *const libc::cmsghdr, slots: &mut Slots) -> Resul
     for slot in 0..count {
         // SAFETY: the kernel wrote `count` descriptors behind the header; reads one of them
         // wherever it is aligned.
-        let fd = unsafe {
-            libc::CMSG_DATA(ancillary).cast::<c_int>().add(slot).read_unaligned()
-        };
+        let fd = unsafe { libc::CMSG_DATA(ancillary).cast::<c_int>().add(slot).read_unaligned() };
         slots.set(slot, move_high(fd)?)?;
     }
     Ok(())
@@ -109,8 +106,7 @@ pub(crate) fn clone(namespaces: u64) -> Result<c_int, Errno> {
     let flags = namespaces | libc::SIGCHLD as u64;
     // SAFETY: without a stack and without `CLONE_VM` this is a fork: the child has a copy of
     // everything. There is one thread, so the copy is whole.
-    check_long(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })
-        .map(|pid| pid as c_int)
+    check_long(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) }).map(|pid| pid as c_int)
 }
 
 /// Lets the child go on.

@@ -50,8 +50,7 @@ pub(crate) fn bind(source: c_int, target: &CStr) -> Result<(), Errno> {
 pub(crate) fn bind_path(source: &CStr, target: &CStr) -> Result<(), Errno> {
     let flags = libc::MS_BIND | libc::MS_REC;
     // SAFETY: both texts end with a zero byte; the others are not looked at for these flags.
-    let answer =
-        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), null(), flags, null()) };
+    let answer = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), null(), flags, null()) };
     check(answer).map(|_| ())
 }
 

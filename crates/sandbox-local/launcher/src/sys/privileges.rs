@@ -8,7 +8,8 @@ use super::{Errno, check, check_long, close};
 /// Gives the network namespace its loopback device.
 pub(crate) fn bring_loopback_up() -> Result<(), Errno> {
     // SAFETY: takes numbers only.
-    let socket = check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    let socket =
+        check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: an all-zero request is a valid one; its name is set in place, and the kernel reads
     // and writes no more than the structure.
     let answer = unsafe {
@@ -123,7 +124,8 @@ pub(crate) fn add_filter(instructions: &[u8]) -> Result<(), Errno> {
     if !start.cast::<libc::sock_filter>().is_aligned() || instructions.len() % SIZE != 0 {
         return Err(Errno::MALFORMED);
     }
-    let program = libc::sock_fprog { len: length, filter: start.cast::<libc::sock_filter>().cast_mut() };
+    let program =
+        libc::sock_fprog { len: length, filter: start.cast::<libc::sock_filter>().cast_mut() };
     // SAFETY: the program names `length` aligned instructions that live through the call; the
     // kernel checks them and does not write.
     let answer = unsafe {

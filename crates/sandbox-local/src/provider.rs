@@ -1,0 +1,287 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use async_trait::async_trait;
+use moat_core::Epoch;
+use moat_sandbox::{GuestClient, GuestError, Provider, Sandbox, SandboxError, SandboxSpec};
+use serde_json::Value;
+
+use crate::create::{self, Newborn, Place};
+use crate::fences::{Fence, FenceState, FenceStatus, Probe, probe_all};
+use crate::folder::{self, Folder, Record};
+use crate::handle::Handle;
+use crate::identity::{Identity, Ranges, can_map_ranges};
+use crate::launcher::StepFailed;
+use crate::options::LocalOptions;
+use crate::prepared::Prepared;
+use crate::reap;
+use crate::sandbox::LocalSandbox;
+
+/// Makes sandboxes from namespaces of this machine's kernel.
+#[derive(Clone, Debug)]
+pub struct LocalProvider {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: LocalOptions,
+    sandboxes: PathBuf,
+    ranges: Ranges,
+    /// Whether the caller may map ranges of ids, or only himself.
+    private: bool,
+    prepared: OnceLock<Prepared>,
+    /// Fences that this host was found to lack.
+    lacking: Mutex<BTreeSet<Fence>>,
+}
+
+impl LocalProvider {
+    /// Makes the state folder, and nothing else: what sandboxes need is prepared with the first.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`] if the state folder cannot be made.
+    pub fn new(options: LocalOptions) -> Result<Self, SandboxError> {
+        let sandboxes = options.state_dir.join("sandboxes");
+        let ranges = options.state_dir.join("ranges");
+        let make = |path: &Path| {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            fs::canonicalize(path)
+        };
+        let state = |error| setup(&format!("make `{}`", options.state_dir.display()), error);
+        let sandboxes = make(&sandboxes).map_err(state)?;
+        let ranges = Ranges::new(make(&ranges).map_err(state)?);
+        let private = can_map_ranges(Path::new("/proc"));
+        let shared = Shared {
+            options,
+            sandboxes,
+            ranges,
+            private,
+            prepared: OnceLock::new(),
+            lacking: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Tries every fence for real and says how it stands. Takes some tens of milliseconds, and
+    /// blocks for that long.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`] if not even trying is possible.
+    pub fn fences(&self) -> Result<Vec<FenceStatus>, SandboxError> {
+        Ok(self.shared.probe()?)
+    }
+
+    /// The kinds of toolchains in the caller's home that sandboxes show.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`] if what sandboxes need cannot be prepared.
+    pub fn toolchains(&self) -> Result<Vec<&'static str>, SandboxError> {
+        Ok(self.shared.prepared()?.toolchains.names().to_vec())
+    }
+
+    /// Removes what sandboxes left that have ended. Sandboxes that live, and those that somebody is
+    /// making or ending, are left alone. Answers how many were removed. Blocks.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`] if the state folder cannot be read.
+    pub fn reap(&self) -> Result<usize, SandboxError> {
+        let shared = &self.shared;
+        reap::reap(&shared.sandboxes, &shared.ranges)
+            .map_err(|error| setup("look for ended sandboxes", error))
+    }
+
+    /// Runs something that blocks, beside the tasks of this thread.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, SandboxError> + Send + 'static,
+    ) -> Result<T, SandboxError> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || work(&shared))
+            .await
+            .map_err(|error| setup("wait for a thread", error))?
+    }
+}
+
+#[async_trait]
+impl Provider for LocalProvider {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    async fn create(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let wanted = spec.clone();
+        let (newborn, missing) = self.apart(move |shared| shared.make(&wanted)).await?;
+        let path = self.shared.sandboxes.join(newborn.id());
+        let guest = connect(&path, spec.epoch).await?;
+        let handle = Handle::new(newborn.id(), newborn.process().clone(), missing);
+        let sandbox = LocalSandbox::new(&handle, guest)?;
+        newborn.keep();
+        Ok(Box::new(sandbox))
+    }
+
+    async fn reattach(
+        &self,
+        handle: &Value,
+        epoch: Epoch,
+    ) -> Result<Option<Box<dyn Sandbox>>, SandboxError> {
+        let handle = Handle::from_value(handle)?;
+        if !self.shared.lives(&handle) {
+            return Ok(None);
+        }
+        let path = self.shared.sandboxes.join(handle.id());
+        match connect(&path, epoch).await {
+            Ok(guest) => Ok(Some(Box::new(LocalSandbox::new(&handle, guest)?))),
+            // It ended between the look and the knock, or is just ending.
+            Err(SandboxError::Guest(GuestError::Disconnected(_)))
+                if !self.shared.lives(&handle) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn destroy(&self, handle: &Value) -> Result<(), SandboxError> {
+        let handle = Handle::from_value(handle)?;
+        self.apart(move |shared| shared.destroy(&handle)).await
+    }
+}
+
+async fn connect(path: &Path, epoch: Epoch) -> Result<GuestClient, SandboxError> {
+    let stream = folder::connect(path)
+        .await
+        .map_err(|error| GuestError::Disconnected(format!("its socket: {error}")))?;
+    Ok(GuestClient::connect(stream, epoch).await?)
+}
+
+impl Shared {
+    fn prepared(&self) -> Result<&Prepared, StepFailed> {
+        if let Some(prepared) = self.prepared.get() {
+            return Ok(prepared);
+        }
+        let made = Prepared::new(&self.options)?;
+        Ok(self.prepared.get_or_init(|| made))
+    }
+
+    fn place(&self) -> Result<Place<'_>, StepFailed> {
+        Ok(Place {
+            options: &self.options,
+            sandboxes: &self.sandboxes,
+            ranges: self.private.then_some(&self.ranges),
+            prepared: self.prepared()?,
+        })
+    }
+
+    /// Makes a sandbox. When a step fails that a fence needs, every fence is tried by itself, and
+    /// the sandbox is made without those that are missing and may be.
+    fn make(&self, spec: &SandboxSpec) -> Result<(Newborn, Vec<String>), SandboxError> {
+        let allowed = allowed(spec)?;
+        let place = self.place()?;
+        let mut missing: BTreeSet<Fence> = self.lacking().intersection(&allowed).copied().collect();
+        let failed = match create::create(&place, spec, &missing) {
+            Ok(newborn) => return Ok((newborn, names(&missing))),
+            Err(failed) => failed,
+        };
+        if failed.fence.is_none() {
+            return Err(failed.into());
+        }
+        let statuses = self.probe()?;
+        let lacking = statuses.iter().filter(|status| status.state == FenceState::Missing);
+        for status in lacking {
+            let fence = status.fence;
+            if !allowed.contains(&fence) || !fence.can_be_missing() {
+                return Err(refusal(status));
+            }
+            missing.insert(fence);
+        }
+        if missing.is_empty() {
+            return Err(failed.into());
+        }
+        let newborn = create::create(&place, spec, &missing)?;
+        self.lacking().extend(&missing);
+        Ok((newborn, names(&missing)))
+    }
+
+    fn lacking(&self) -> std::sync::MutexGuard<'_, BTreeSet<Fence>> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn probe(&self) -> Result<Vec<FenceStatus>, StepFailed> {
+        let prepared = self.prepared()?;
+        // Nothing is made that would belong to the range, so any serves.
+        let identity = if self.private {
+            Identity::Private { base: crate::identity::PROBE_BASE }
+        } else {
+            Identity::caller()
+        };
+        Ok(probe_all(&Probe {
+            launcher: &prepared.launcher,
+            filters: &prepared.filters,
+            identity: &identity,
+            folder: &self.sandboxes,
+        }))
+    }
+
+    /// What was recorded of the sandbox, if it is the one that the handle means. A handle is only
+    /// a claim: a process is ended, and a socket talked to, because this side wrote it down.
+    fn record(&self, handle: &Handle) -> Option<Record> {
+        let record = folder::read_record(&self.sandboxes.join(handle.id()))?;
+        (record.process == *handle.process()).then_some(record)
+    }
+
+    fn lives(&self, handle: &Handle) -> bool {
+        self.record(handle).is_some_and(|record| record.process.find().is_some())
+    }
+
+    fn destroy(&self, handle: &Handle) -> Result<(), SandboxError> {
+        let path = self.sandboxes.join(handle.id());
+        let Some(record) = self.record(handle) else { return Ok(()) };
+        if !create::end(&record.process) {
+            return Err(setup("end the sandbox", "its first process does not die"));
+        }
+        let remove = || -> std::io::Result<()> {
+            match Folder::hold(&path) {
+                Ok(Some(folder)) => folder.remove()?,
+                // A reaper is at it.
+                Ok(None) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        };
+        if let Some(base) = record.range {
+            self.ranges.give_back(base, handle.id());
+        }
+        remove().map_err(|error| setup(&format!("remove `{}`", path.display()), error))
+    }
+}
+
+fn names(fences: &BTreeSet<Fence>) -> Vec<String> {
+    fences.iter().map(|fence| fence.name().to_owned()).collect()
+}
+
+fn allowed(spec: &SandboxSpec) -> Result<BTreeSet<Fence>, SandboxError> {
+    let parse = |name: &String| {
+        name.parse().map_err(|error| setup("understand which fences may be missing", error))
+    };
+    spec.allow_missing.iter().map(parse).collect()
+}
+
+fn refusal(status: &FenceStatus) -> SandboxError {
+    let mut reason = status.detail.clone();
+    if !status.fence.can_be_missing() {
+        reason.push_str(", and no sandbox can be made without it");
+    }
+    SandboxError::MissingFence {
+        fence: status.name.to_owned(),
+        reason,
+        remedy: status.remedy.clone(),
+    }
+}
+
+fn setup(step: &str, message: impl ToString) -> SandboxError {
+    SandboxError::Setup { step: step.to_owned(), message: message.to_string() }
+}
