@@ -77,6 +77,11 @@ impl GuestClient {
         Ok(Self { shared, nonce, reader })
     }
 
+    /// Returns once the connection is gone, whoever ended it.
+    pub async fn closed(&self) {
+        self.shared.inbox.closed().await;
+    }
+
     /// Asks for something that is answered by one message.
     async fn ask(
         &self,

@@ -8,8 +8,12 @@
 //! on this side. This crate must not know models or agents.
 
 pub mod checkpoint;
+mod client;
 mod contract;
 pub mod manifest;
 pub mod materialise;
+#[cfg(feature = "plain")]
+pub mod plain;
 
+pub use client::GuestClient;
 pub use contract::*;

@@ -86,6 +86,11 @@ impl Connection {
         self.out.len().saturating_sub(self.sent)
     }
 
+    /// All that was said has left.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.waiting() == 0
+    }
+
     /// Nothing can come of it any more.
     pub(crate) fn is_over(&self) -> bool {
         self.broken || (self.phase == Phase::Closing && self.waiting() == 0)

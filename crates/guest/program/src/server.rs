@@ -109,6 +109,9 @@ impl Server {
             connection.flush(&self.poll);
         }
         self.drop_connections(&ids, now);
+        if self.is_ending && self.connections.values().all(Connection::is_flushed) {
+            self.end = Some(now);
+        }
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use moat_guest::{GuestMessage, Reply};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::convert;
 use super::exchange::Exchange;
@@ -40,6 +40,7 @@ impl Waiting {
 pub(super) struct Inbox {
     next: AtomicU64,
     state: Mutex<State>,
+    over: Notify,
 }
 
 #[derive(Default)]
@@ -144,6 +145,18 @@ impl Inbox {
         drop(state);
         waiting.into_values().for_each(|waiting| waiting.fail(reason().into()));
         listeners.into_values().for_each(|listener| listener.end(ProcessEvent::Disconnected));
+        self.over.notify_waiters();
+    }
+
+    /// Returns once nothing more will come.
+    pub(super) async fn closed(&self) {
+        let over = self.over.notified();
+        let mut over = std::pin::pin!(over);
+        // Before looking, so that an end between looking and waiting is not missed.
+        over.as_mut().enable();
+        if self.state().end.is_none() {
+            over.await;
+        }
     }
 
     /// Why nothing more will come.

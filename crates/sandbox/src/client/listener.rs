@@ -30,7 +30,14 @@ pub(super) struct Listener {
     last: OwnedPermit<ProcessEvent>,
     /// Bytes of output so far.
     offset: u64,
-    refill: Option<AbortHandle>,
+    refill: Refill,
+}
+
+/// Who reserves places as they become free.
+enum Refill {
+    /// Nobody yet; they will send through this.
+    Wanted(mpsc::Sender<ProcessEvent>),
+    Running(AbortHandle),
 }
 
 /// Makes a listener from an offset on, and what it is heard by.
@@ -38,17 +45,17 @@ pub(super) fn channel(offset: u64) -> Option<(Listener, mpsc::Receiver<ProcessEv
     let (sender, receiver) = mpsc::channel(WINDOW as usize + 1);
     let place = || sender.clone().try_reserve_owned().ok();
     let places = (0..WINDOW).map_while(|_| place()).collect();
-    Some((Listener { places, last: place()?, offset, refill: None }, receiver))
+    let last = place()?;
+    Some((Listener { places, last, offset, refill: Refill::Wanted(sender) }, receiver))
 }
 
 impl Listener {
     /// Has places reserved again as they become free, until the listener ends.
     pub(super) fn keep_filled(&mut self, id: u64, shared: Arc<Shared>) {
-        // Any place knows the channel.
-        let Some(place) = self.places.pop_back() else { return };
-        let (place, sender) = split(place);
-        self.places.extend(place);
-        self.refill = Some(tokio::spawn(refill(id, sender, shared)).abort_handle());
+        if let Refill::Wanted(sender) = &self.refill {
+            let task = tokio::spawn(refill(id, sender.clone(), shared));
+            self.refill = Refill::Running(task.abort_handle());
+        }
     }
 
     /// Takes output.
@@ -69,20 +76,17 @@ impl Listener {
     }
 
     /// Says the last word.
-    pub(super) fn end(mut self, event: ProcessEvent) {
-        if let Some(refill) = self.refill.take() {
-            refill.abort();
-        }
+    pub(super) fn end(self, event: ProcessEvent) {
         self.last.send(event);
     }
 }
 
-/// A sender of the channel that a place is in, and the place again.
-fn split(
-    place: OwnedPermit<ProcessEvent>,
-) -> (Option<OwnedPermit<ProcessEvent>>, mpsc::Sender<ProcessEvent>) {
-    let sender = place.release();
-    (sender.clone().try_reserve_owned().ok(), sender)
+impl Drop for Refill {
+    fn drop(&mut self) {
+        if let Self::Running(task) = self {
+            task.abort();
+        }
+    }
 }
 
 async fn refill(id: u64, sender: mpsc::Sender<ProcessEvent>, shared: Arc<Shared>) {

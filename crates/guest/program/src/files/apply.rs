@@ -24,20 +24,12 @@ pub(super) fn apply(beneath: &Beneath<'_>, records: &[u8]) -> Result<(), Failure
     })
 }
 
-/// Sets what the records say about modes, owners and times; folders last and from within.
+/// Sets what the records say about modes, owners and times, in their order: a folder has to come
+/// after what is in it.
 pub(super) fn finish(beneath: &Beneath<'_>, records: &[u8]) -> Result<(), Failure> {
-    let mut folders = Vec::new();
     for_each(records, |record, path| {
-        if record.kind == ApplyKind::Dir {
-            folders.push((path.clone(), record.clone()));
-            return Ok(());
-        }
         settle(beneath, path, record).map_err(|error| error.into_failure("finish", path))
-    })?;
-    for (path, record) in folders.iter().rev() {
-        settle(beneath, path, record).map_err(|error| error.into_failure("finish", path))?;
-    }
-    Ok(())
+    })
 }
 
 /// An error of a step, or one that already says where.
