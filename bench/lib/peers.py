@@ -35,7 +35,7 @@ class Moat:
         agent = folder / "agent"
         agent.mkdir()
         (agent / "AGENT.md").write_text(
-            "---\nversion: 1\nname: bench\nmodel: gpt-5.5\nlimits:\n  max_turns: 100000\n---\nWork on the files.\n")
+            "---\nversion: 1\nname: bench\nmodel: gpt-5.5\nlimits:\n  turns: 100000\n---\nWork on the files.\n")
         return [self.binary, "run", str(agent), "go", "--json"], self.environment(folder, base_url)
 
     def stored_bytes(self, folder):
