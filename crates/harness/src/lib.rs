@@ -6,6 +6,7 @@
 //!
 //! This crate must not know HTTP servers or concrete providers, and never prints.
 
+pub mod agent;
 mod builtin;
 mod compute;
 pub mod driver;
@@ -14,9 +15,10 @@ mod harness;
 pub mod image;
 pub mod machine;
 pub mod patch;
+pub mod prompt;
 pub mod tool;
+pub mod truncate;
 
 pub use builtin::sandbox_tools;
 pub use compute::ComputeError;
 pub use harness::{Changes, Harness, HarnessOptions, NewRun, OpenRunError, decode};
-pub mod truncate;
