@@ -2,8 +2,9 @@
 //! alive between calls, and reading bodies within bounds of time and size.
 //!
 //! This is hyper without a client library on top. Redirects are never followed, so a key cannot
-//! leave for another host; nothing is retried once a request was written; and trust roots are
-//! loaded only when the first TLS connection is made.
+//! leave for another host; nothing is sent twice, except when a kept connection turns out to be
+//! closed before a single byte of an answer came; and trust roots are loaded only when the first
+//! TLS connection is made.
 
 mod connect;
 mod endpoint;
@@ -15,9 +16,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::Request;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
+use hyper::{Request, Response};
 use moat_core::Retryable;
 
 pub(crate) use endpoint::Endpoint;
@@ -49,7 +50,8 @@ impl Default for Timeouts {
 }
 
 /// Proxies, in the spelling of the well-known environment variables. The program reads those; this
-/// crate does not.
+/// crate does not. This machine itself (`localhost`, loopback addresses) is never reached through a
+/// proxy.
 #[derive(Clone, Default)]
 pub struct ProxyOptions {
     /// `HTTPS_PROXY`: for `https` base URLs. `http://[user:password@]host:port`.
@@ -136,37 +138,39 @@ impl HttpClient {
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> Result<Exchange, TransportError> {
-        let mut request = self.request(headers, body)?;
-        loop {
-            let (mut connection, reused) = match self.pool.take().await {
-                Some(connection) => (connection, true),
-                None => (self.connect().await?, false),
-            };
-            let sent = tokio::time::timeout(self.timeouts.first_byte, connection.send(request));
-            match sent.await {
-                Err(_) => {
-                    return Err(TransportError::Timeout {
-                        peer: self.peer().to_owned(),
-                        what: "waiting for the answer to begin",
-                        after: self.timeouts.first_byte,
-                    });
-                }
-                Ok(Ok(response)) => {
-                    return Ok(Exchange::new(
-                        response,
-                        connection,
-                        self.peer().to_owned(),
-                        self.timeouts.idle,
-                        self.max_response_bytes,
-                    ));
-                }
-                Ok(Err(mut error)) => match error.take_message() {
-                    // The server had closed an idle connection: nothing was sent on it.
-                    Some(unsent) if reused => request = unsent,
-                    _ => return Err(self.send_error(error.error())),
-                },
+        if let Some(mut connection) = self.pool.take().await {
+            let request = self.request(headers, body.clone())?;
+            match self.send(&mut connection, request).await? {
+                Ok(response) => return Ok(self.exchange(response, connection)),
+                // The server had closed it: others that are as old are no better.
+                Err(error) if is_stale(&error) => self.pool.clear(),
+                Err(error) => return Err(self.send_error(&error)),
             }
         }
+        let mut connection = self.connect().await?;
+        let request = self.request(headers, body)?;
+        match self.send(&mut connection, request).await? {
+            Ok(response) => Ok(self.exchange(response, connection)),
+            Err(error) => Err(self.send_error(&error)),
+        }
+    }
+
+    async fn send(
+        &self,
+        connection: &mut pool::Connection,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Result<Response<Incoming>, hyper::Error>, TransportError> {
+        let sent = tokio::time::timeout(self.timeouts.first_byte, connection.send(request));
+        sent.await.map_err(|_| TransportError::Timeout {
+            peer: self.peer().to_owned(),
+            what: "waiting for the answer to begin",
+            after: self.timeouts.first_byte,
+        })
+    }
+
+    fn exchange(&self, response: Response<Incoming>, connection: pool::Connection) -> Exchange {
+        let peer = self.peer().to_owned();
+        Exchange::new(response, connection, peer, self.timeouts.idle, self.max_response_bytes)
     }
 
     /// Gives a connection back whose answer is read, or read as far as it matters.
@@ -212,6 +216,16 @@ impl HttpClient {
         }
         TransportError::Broken { peer, reason }
     }
+}
+
+/// Whether a connection ended before any of an answer came: the usual end of a kept connection
+/// that the server closed at the same moment.
+fn is_stale(error: &hyper::Error) -> bool {
+    error.is_canceled() || error.is_closed() || error.is_incomplete_message() || is_io(error)
+}
+
+fn is_io(error: &hyper::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
 }
 
 /// An error with its causes, in one line.

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 /// The longest key, in bytes. Tokens of identity providers run to a few kilobytes.
 const MAX_KEY: u64 = 64 << 10;
 
+/// How long reading a key file may take.
+const FILE_LIMIT: Duration = Duration::from_secs(10);
+
 /// Where the key of a provider comes from. Asked once for every call, so that keys may change
 /// while a run goes on.
 #[async_trait]
@@ -120,8 +123,12 @@ impl FileKey {
 impl KeySource for FileKey {
     async fn key(&self) -> Result<Option<Secret>, KeyError> {
         let failed = |source| KeyError::File { path: self.0.clone(), source };
-        let file = tokio::fs::File::open(&self.0).await.map_err(failed)?;
-        let text = read_key(file).await.map_err(failed)?;
+        let read = async { read_key(tokio::fs::File::open(&self.0).await?).await };
+        // A pipe or a network folder can keep a reader waiting for ever.
+        let text = tokio::time::timeout(FILE_LIMIT, read)
+            .await
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+            .map_err(failed)?;
         checked(text.expose(), || format!("the key file `{}`", self.0.display())).map(Some)
     }
 

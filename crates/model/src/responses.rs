@@ -11,7 +11,7 @@ mod stream;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use hyper::StatusCode;
@@ -20,7 +20,6 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue
 use moat_core::Secret;
 
 use crate::http::{Endpoint, Exchange, HttpClient, HttpOptions};
-use crate::sse::{SseLimits, SseParser};
 use crate::{
     DeltaSink, KeySource, Model, ModelError, ModelErrorClass, ModelRequest, ModelResponse, NoKey,
     PriceTable, ProxyOptions, Timeouts,
@@ -28,7 +27,7 @@ use crate::{
 
 use answer::Answer;
 pub(crate) use failure::Failure;
-use stream::{AnswerStream, Progress};
+use stream::AnswerStream;
 
 pub use request::encode_request;
 
@@ -129,12 +128,12 @@ impl ResponsesModel {
             && let Some(fresh) = self.fresh_key(key.as_ref()).await?
         {
             exchange = self.post(request, body, Some(&fresh)).await?;
-            if exchange.status() != StatusCode::OK {
+            if !exchange.status().is_success() {
                 let failure = failure::status(&mut exchange, self.http.peer()).await;
                 return Err(failure.without_secret(Some(&fresh)));
             }
         }
-        if exchange.status() != StatusCode::OK {
+        if !exchange.status().is_success() {
             let failure = failure::status(&mut exchange, self.http.peer()).await;
             self.http.keep(exchange);
             return Err(failure);
@@ -179,31 +178,26 @@ impl ResponsesModel {
         exchange: &mut Exchange,
         deltas: DeltaSink<'_>,
         started: Instant,
-    ) -> Result<(Answer, Option<std::time::Duration>), Failure> {
+    ) -> Result<(Answer, Option<Duration>), Failure> {
         let kind = exchange.header("content-type").unwrap_or_default().to_ascii_lowercase();
-        if !kind.starts_with("text/event-stream") {
-            let body = exchange.rest().await.map_err(failure::transport)?;
-            return Ok((Answer::from_body(&body, self.http.peer())?, Some(started.elapsed())));
-        }
-        let mut parser = SseParser::new(SseLimits::default());
         let mut stream = AnswerStream::new(deltas, started, self.http.peer());
-        let mut events = Vec::new();
-        while let Some(chunk) = exchange.chunk().await.map_err(failure::transport)? {
-            let parsed = parser.push(&chunk, &mut events);
-            for event in events.drain(..) {
-                if let Progress::Finished(answer) = stream.take(&event)? {
+        if kind.starts_with("text/event-stream") {
+            while let Some(chunk) = exchange.chunk().await.map_err(failure::transport)? {
+                if let Some(answer) = stream.push(&chunk)? {
                     return Ok((answer, stream.first_output()));
                 }
             }
-            parsed.map_err(|error| failure::malformed(self.http.peer(), &error))?;
+            return stream.finish();
         }
-        // An event without its blank line counts if it is whole; otherwise it was cut off.
-        if let Ok(Some(event)) = parser.finish()
-            && let Ok(Progress::Finished(answer)) = stream.take(&event)
-        {
-            return Ok((answer, stream.first_output()));
+        let body = exchange.rest().await.map_err(failure::transport)?;
+        // A server that does not name its stream as one.
+        if [&b"data:"[..], b"event:", b":"].iter().any(|start| body.starts_with(start)) {
+            return match stream.push(&body)? {
+                Some(answer) => Ok((answer, stream.first_output())),
+                None => stream.finish(),
+            };
         }
-        Err(failure::cut(self.http.peer()))
+        Ok((Answer::from_body(&body, self.http.peer())?, Some(started.elapsed())))
     }
 }
 

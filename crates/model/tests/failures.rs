@@ -268,9 +268,13 @@ async fn oddities_that_are_no_errors() {
         assert_eq!(answer.output[0].json(), item, "{body}");
         assert_eq!(answer.model, "m");
     }
+    // A stream that is not called one.
+    let unnamed = format!("data: {end}\n\n");
+    let answer = ask(&saying(answer("200 OK", "", &unnamed)).await.url()).await.unwrap();
+    assert_eq!(answer.output[0].json(), item);
     // A stream was asked for, JSON came.
     let json = format!("{{\"output\":[{item}],\"usage\":{{\"input_tokens\":3}}}}");
-    let answer = ask(&saying(answer("200 OK", "", &json)).await.url()).await.unwrap();
+    let answer = ask(&saying(server::answer("200 OK", "", &json)).await.url()).await.unwrap();
     assert_eq!((answer.output[0].json(), answer.usage.input_tokens), (item, 3));
 }
 
@@ -278,9 +282,11 @@ async fn oddities_that_are_no_errors() {
 async fn one_connection_serves_all_calls_and_a_closed_one_is_replaced() {
     let whole = || chunked(&events(&[completed(json!([]))]));
     let twice = vec![Act::Read, whole(), Act::Read, whole()];
-    let server = Server::start(vec![twice, vec![Act::Read, whole(), Act::Hang]]).await;
+    // The second connection is closed only when the next request has already arrived on it.
+    let late = vec![Act::Read, whole(), Act::Read];
+    let server = Server::start(vec![twice, late, vec![Act::Read, whole(), Act::Hang]]).await;
     let model = ResponsesModel::new(options(&server.url())).unwrap();
-    for connections in [1, 1, 2] {
+    for connections in [1, 1, 2, 3] {
         model.respond(&request(true), &|_| {}).await.unwrap();
         assert_eq!(server.connections(), connections);
     }

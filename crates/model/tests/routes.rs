@@ -26,8 +26,8 @@ fn fixture(name: &str) -> PathBuf {
 
 /// A certificate for `localhost` from an authority that no host trusts.
 fn tls() -> Act {
-    let chain = CertificateDer::pem_file_iter(fixture("localhost.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(fixture("localhost.key")).unwrap();
+    let chain = CertificateDer::pem_file_iter(fixture("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(fixture("server.key")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -78,7 +78,7 @@ async fn tls_trusts_an_extra_authority_only_when_told_to() {
         server.seen()
     );
 
-    trusting.extra_ca = Some(fixture("localhost.key"));
+    trusting.extra_ca = Some(fixture("server.key"));
     let error = ask(trusting).await.unwrap_err();
     assert_eq!(error.class, Class::Configuration);
     assert!(error.message.contains("holds no certificate"), "{error}");
@@ -96,9 +96,14 @@ async fn plain_requests_go_through_the_proxy_whole() {
     assert!(seen.contains("proxy-authorization: Basic bWU6cGFzcw=="), "{seen}");
     assert!(seen.contains("host: models.example:81"), "{seen}");
 
+    // Named in NO_PROXY: asked for directly, where the name leads nowhere.
+    through.base_url = "http://models.invalid:81/v1".to_owned();
+    through.proxy.no_proxy = Some("example.org,.invalid".to_owned());
+    assert_eq!(ask(through.clone()).await.unwrap_err().class, Class::Connection);
+
+    // This machine is never asked for through a proxy.
     let direct = Server::always(vec![Act::Read, done()]).await;
     through.base_url = direct.url();
-    through.proxy.no_proxy = Some("example.org,127.0.0.1".to_owned());
     ask(through).await.unwrap();
     assert_eq!((direct.seen().len(), proxy.seen().len()), (1, 1));
     assert!(direct.seen()[0].starts_with("POST /v1/responses HTTP/1.1\r\n"));
@@ -109,12 +114,12 @@ async fn plain_requests_go_through_the_proxy_whole() {
 async fn tls_goes_through_a_tunnel_that_the_proxy_cannot_read() {
     let open = text("HTTP/1.1 200 Connection established\r\n\r\n");
     let proxy = Server::always(vec![Act::Read, open, tls(), Act::Read, done()]).await;
-    let mut through = options("https://localhost/v1");
+    let mut through = options("https://models.example/v1");
     through.proxy.https = Some(format!("http://me:pass@127.0.0.1:{}", proxy.port));
     through.extra_ca = Some(fixture("ca.pem"));
     ask(through.clone()).await.unwrap();
     let [connect, request] = &proxy.seen()[..] else { panic!("{:?}", proxy.seen()) };
-    assert!(connect.starts_with("CONNECT localhost:443 HTTP/1.1\r\n"), "{connect}");
+    assert!(connect.starts_with("CONNECT models.example:443 HTTP/1.1\r\n"), "{connect}");
     assert!(connect.contains("Proxy-Authorization: Basic bWU6cGFzcw==") && !connect.contains(KEY));
     assert!(request.starts_with("POST /v1/responses") && !request.contains("roxy"), "{request}");
 

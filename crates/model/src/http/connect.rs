@@ -28,6 +28,9 @@ pub(super) enum Route {
 
 impl Route {
     pub(super) fn new(endpoint: &Endpoint, proxy: &ProxyOptions) -> Result<Self, TransportError> {
+        if endpoint.is_loopback() {
+            return Ok(Self::Direct);
+        }
         let matcher = Matcher::builder()
             .https(proxy.https.as_deref().unwrap_or_default())
             .http(proxy.http.as_deref().unwrap_or_default())

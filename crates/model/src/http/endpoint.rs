@@ -60,6 +60,12 @@ impl Endpoint {
         &self.host
     }
 
+    /// This machine: no proxy can reach it for us, whatever the settings say.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<std::net::IpAddr>();
+        self.host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

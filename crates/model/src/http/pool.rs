@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, Response};
 use tokio::task::JoinHandle;
@@ -36,8 +35,8 @@ impl Connection {
     pub(super) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        self.sender.try_send_request(request).await
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        self.sender.send_request(request).await
     }
 
     pub(super) fn set_leftover(&mut self, body: Incoming) {
@@ -90,6 +89,10 @@ impl Pool {
         if idle.len() < MAX_IDLE {
             idle.push(connection);
         }
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn pop(&self) -> Option<Connection> {

@@ -161,8 +161,27 @@ pub(super) fn reported(value: &Value) -> Failure {
     let passing = ["server_error", "rate_limit_exceeded", "server_is_overloaded", "slow_down"];
     let code = said.code.clone().or_else(|| said.kind.clone());
     let should_retry = code.as_deref().map(|code| passing.contains(&code));
-    let error = ModelError { should_retry, ..self::error(ModelErrorClass::Failed, message) };
+    let retry_after = said.message.as_deref().and_then(hint_in_text);
+    let error =
+        ModelError { should_retry, retry_after, ..self::error(ModelErrorClass::Failed, message) };
     Failure { error, code, said: said.message }
+}
+
+/// A failure inside a stream has no headers; OpenAI puts the hint into the text: `Please try again
+/// in 1.898s.` or `… in 28ms.`
+fn hint_in_text(message: &str) -> Option<Duration> {
+    let (_, rest) = message.split_once("try again in ")?;
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+    let (number, unit) = rest.split_at(end);
+    let number: f64 = number.parse().ok()?;
+    let seconds = if unit.starts_with("ms") {
+        number / 1000.0
+    } else if unit.starts_with('s') {
+        number
+    } else {
+        return None;
+    };
+    Duration::try_from_secs_f64(seconds).ok().filter(|hint| *hint <= MAX_RETRY_AFTER)
 }
 
 /// What a provider says about an error, in any of the usual envelopes.
@@ -263,6 +282,16 @@ mod tests {
         assert_eq!(after(None, Some(date)), Some(Duration::from_secs(30)));
         assert_eq!(after(Some("soon"), Some("later")), None);
         assert_eq!(after(None, Some("-3")), None);
+    }
+
+    #[test]
+    fn hints_in_a_failures_text_are_read() {
+        let hint = |text: &str| hint_in_text(text).map(|hint| hint.as_millis());
+        assert_eq!(hint("Rate limit reached. Please try again in 1.898s. Visit"), Some(1898));
+        assert_eq!(hint("Please try again in 28ms."), Some(28));
+        assert_eq!(hint("Please try again in 6m0s."), None);
+        assert_eq!(hint("Please try again in 500s."), None);
+        assert_eq!(hint("try again in a moment"), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::answer::Answer;
 use super::failure::{self, Failure};
-use crate::sse::SseEvent;
+use crate::sse::{SseEvent, SseLimits, SseParser};
 use crate::{Delta, DeltaKind, DeltaSink};
 
 /// Folds the events of one streamed answer.
@@ -17,18 +17,13 @@ use crate::{Delta, DeltaKind, DeltaSink};
 /// the two halves do not belong together. If the terminal event has no output, as some servers do
 /// it, the items from on the way are the output.
 pub(super) struct AnswerStream<'a> {
+    parser: SseParser,
     deltas: DeltaSink<'a>,
     started: Instant,
     peer: &'a str,
     first_output: Option<Duration>,
     offsets: HashMap<(u32, DeltaKind), u64>,
     finished: BTreeMap<u32, Item>,
-}
-
-/// Whether the answer is whole.
-pub(super) enum Progress {
-    More,
-    Finished(Answer),
 }
 
 /// The members that any event that counts has. `delta` and `item` keep their text.
@@ -53,6 +48,7 @@ struct Event<'a> {
 impl<'a> AnswerStream<'a> {
     pub(super) fn new(deltas: DeltaSink<'a>, started: Instant, peer: &'a str) -> Self {
         Self {
+            parser: SseParser::new(SseLimits::default()),
             deltas,
             started,
             peer,
@@ -67,9 +63,33 @@ impl<'a> AnswerStream<'a> {
         self.first_output
     }
 
-    pub(super) fn take(&mut self, event: &SseEvent) -> Result<Progress, Failure> {
+    /// Takes the next bytes; the answer, once it is whole.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<Answer>, Failure> {
+        let mut events = Vec::new();
+        let parsed = self.parser.push(bytes, &mut events);
+        for event in events {
+            if let Some(answer) = self.take(&event)? {
+                return Ok(Some(answer));
+            }
+        }
+        parsed.map_err(|error| failure::malformed(self.peer, &error))?;
+        Ok(None)
+    }
+
+    /// Takes the end of the stream. An event without its blank line counts if it is whole;
+    /// otherwise the stream was cut off.
+    pub(super) fn finish(mut self) -> Result<(Answer, Option<Duration>), Failure> {
+        if let Ok(Some(event)) = std::mem::take(&mut self.parser).finish()
+            && let Ok(Some(answer)) = self.take(&event)
+        {
+            return Ok((answer, self.first_output));
+        }
+        Err(failure::cut(self.peer))
+    }
+
+    fn take(&mut self, event: &SseEvent) -> Result<Option<Answer>, Failure> {
         if event.data == "[DONE]" {
-            return Ok(Progress::More);
+            return Ok(None);
         }
         let parsed: Event<'_> =
             serde_json::from_str(&event.data).map_err(|error| self.malformed(&error))?;
@@ -90,7 +110,7 @@ impl<'a> AnswerStream<'a> {
             "response.output_item.added" => self.note_output(),
             "response.output_item.done" => self.item_done(&parsed)?,
             "response.completed" | "response.failed" | "response.incomplete" => {
-                return self.terminal(&parsed).map(Progress::Finished);
+                return self.terminal(&parsed).map(Some);
             }
             "error" => return Err(failure::reported(&json(&event.data))),
             // Anything else may come to exist; only a bare `error` member means the end.
@@ -102,7 +122,7 @@ impl<'a> AnswerStream<'a> {
                 }
             }
         }
-        Ok(Progress::More)
+        Ok(None)
     }
 
     fn delta(&mut self, event: &Event<'_>, kind: DeltaKind) -> Result<(), Failure> {
