@@ -190,13 +190,10 @@ impl Sandbox for PlainSandbox {
 fn config(spec: &SandboxSpec, dir: &Path) -> GuestConfig {
     let path = |root| RawBytes::from_path(&dir.join(folder(root)));
     let home = dir.join(folder(crate::Root::Home)).to_string_lossy().into_owned();
-    let mut environment: BTreeMap<_, _> = [
-        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
-        ("HOME", home.as_str()),
-        ("LANG", "C.UTF-8"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
+    let mut environment: BTreeMap<_, _> =
+        [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", home.as_str()), ("LANG", "C.UTF-8")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
     environment.extend(spec.environment.clone());
     GuestConfig {
         epoch: spec.epoch.0,

@@ -1,1 +1,14 @@
-//! The guest.
+//! The real guest program, as an ordinary process, through the client.
+
+#[path = "guest/bench.rs"]
+mod bench;
+#[path = "guest/files.rs"]
+mod files;
+#[path = "guest/owner.rs"]
+mod owner;
+#[path = "guest/process.rs"]
+mod process;
+#[path = "guest/terminal.rs"]
+mod terminal;
+#[path = "guest/workspace.rs"]
+mod workspace;

@@ -179,19 +179,15 @@ impl Files {
         let file = rustix::fs::openat(&target.parent, target.name, flags, mode).map_err(failed)?;
         refuse_special(&file).map_err(failed)?;
         rustix::fs::seek(&file, SeekFrom::Start(offset)).map_err(failed)?;
-        replace::write_all(&file, content).map_err(|error| os_failure("write", path.bytes(), &error))
+        replace::write_all(&file, content)
+            .map_err(|error| os_failure("write", path.bytes(), &error))
     }
 
     pub(crate) fn make_dir(&self, root: Root, path: &RawBytes) -> Result<(), Failure> {
         self.beneath(root)?.make_dirs(&Path::parse(path)?)
     }
 
-    pub(crate) fn rename(
-        &self,
-        root: Root,
-        from: &RawBytes,
-        to: &RawBytes,
-    ) -> Result<(), Failure> {
+    pub(crate) fn rename(&self, root: Root, from: &RawBytes, to: &RawBytes) -> Result<(), Failure> {
         let (from, to) = (Path::parse(from)?, Path::parse(to)?);
         let beneath = self.beneath(root)?;
         let (source, target) = (beneath.target(&from)?, beneath.target(&to)?);

@@ -62,10 +62,7 @@ impl Poll {
     }
 
     /// Waits until something is ready or the time is over (`None`: for ever).
-    pub(crate) fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-    ) -> Result<Vec<(Source, EventFlags)>> {
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<Vec<(Source, EventFlags)>> {
         let timeout = timeout.map(|time| rustix::event::Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: time.subsec_nanos().into(),

@@ -61,11 +61,7 @@ impl Process {
     }
 
     fn status(&self) -> ProcessStatus {
-        ProcessStatus {
-            key: self.key.clone(),
-            output: self.spool.end(),
-            exit: self.exit.clone(),
-        }
+        ProcessStatus { key: self.key.clone(), output: self.spool.end(), exit: self.exit.clone() }
     }
 
     /// Its id while it is certainly its own.

@@ -203,9 +203,8 @@ impl Server {
             (Ok(ClientMessage::Detach { listener }), Phase::Open) => {
                 connection.listeners.remove(&listener);
             }
-            (Ok(_), _) => connection.refuse(Refusal::Protocol {
-                reason: "a message that is out of place".to_owned(),
-            }),
+            (Ok(_), _) => connection
+                .refuse(Refusal::Protocol { reason: "a message that is out of place".to_owned() }),
             (Err(error), _) => {
                 let reason = format!("a message that cannot be read: {error}");
                 connection.refuse(Refusal::Protocol { reason });
@@ -257,9 +256,7 @@ impl Server {
                     self.next_step = Some(self.next_step.map_or(at, |other| other.min(at)));
                     continue;
                 }
-                Ok(Step::Part(body, payload)) => {
-                    (GuestMessage::Reply { id, body }, payload, false)
-                }
+                Ok(Step::Part(body, payload)) => (GuestMessage::Reply { id, body }, payload, false),
                 Ok(Step::Done(body, payload)) => (GuestMessage::Reply { id, body }, payload, true),
                 Err(failure) => (GuestMessage::Failed { id, failure }, Vec::new(), true),
             };

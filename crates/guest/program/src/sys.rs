@@ -117,10 +117,7 @@ fn close_descriptors() {
 /// Makes a child that runs `run` and ends after it. Gives the child's id.
 ///
 /// `stdio` become its descriptors 0 to 2; all others are closed, signals are as at the start.
-pub(crate) fn fork(
-    stdio: [BorrowedFd<'_>; 3],
-    run: impl FnOnce(),
-) -> io::Result<Pid> {
+pub(crate) fn fork(stdio: [BorrowedFd<'_>; 3], run: impl FnOnce()) -> io::Result<Pid> {
     // SAFETY: this process has one thread, so the child's copy of memory and locks is consistent
     // and it may do all that the parent may.
     let pid = unsafe { libc::fork() };

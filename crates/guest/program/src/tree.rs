@@ -11,11 +11,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal,
+};
 
 /// Rounds of looking for processes that were forked while others were being killed.
 const ROUNDS: usize = 16;
+
+/// Milliseconds that killed processes may take to be gone when the guest ends.
+const FAREWELL_ROUNDS: usize = 500;
 
 /// A process as the kernel shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,16 +156,17 @@ pub(crate) fn signal_tree(root: Option<i32>, mark: u64, signal: Signal) {
     }
 }
 
-/// Kills all that descends from the guest: for where the kernel does not, because the guest is not
-/// the first process.
+/// Kills all that descends from the guest, and waits a moment for it to be gone: for where the
+/// kernel does not do this, because the guest is not the first process.
 pub(crate) fn kill_descendants() {
-    for _ in 0..ROUNDS {
-        let mut alive = descendants();
-        alive.retain(|seen| !seen.is_dead());
+    for _ in 0..FAREWELL_ROUNDS {
+        let alive = descendants();
+        alive.iter().filter(|seen| !seen.is_dead()).for_each(|seen| seen.signal(Signal::KILL));
+        while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
         if alive.is_empty() {
             break;
         }
-        alive.iter().for_each(|seen| seen.signal(Signal::KILL));
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

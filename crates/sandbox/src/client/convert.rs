@@ -95,7 +95,8 @@ pub(super) fn root(root: Root) -> WireRoot {
 /// elsewhere than where commands usually find it.
 pub(super) fn place(path: &Path) -> Place {
     let roots = [Root::Workspace, Root::Home, Root::Outputs];
-    let beneath = roots.into_iter().find_map(|root| Some((root, path.strip_prefix(root.path()).ok()?)));
+    let beneath =
+        roots.into_iter().find_map(|root| Some((root, path.strip_prefix(root.path()).ok()?)));
     match beneath {
         Some((found, rest)) => Place { root: Some(root(found)), path: RawBytes::from_path(rest) },
         None => Place { root: None, path: RawBytes::from_path(path) },

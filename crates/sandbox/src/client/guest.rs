@@ -68,8 +68,7 @@ impl Guest for GuestClient {
         call: CallKey,
         bytes: &[u8],
     ) -> Result<(), GuestError> {
-        let request =
-            Request::WriteStdin { process: process.to_string(), call: call.to_string() };
+        let request = Request::WriteStdin { process: process.to_string(), call: call.to_string() };
         self.tell(request, bytes, QUICK).await.map_err(|error| error.about(process))
     }
 

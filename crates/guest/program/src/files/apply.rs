@@ -78,11 +78,7 @@ fn for_each(
     Ok(())
 }
 
-fn make_folder(
-    beneath: &Beneath<'_>,
-    path: &Path,
-    record: &ApplyRecord,
-) -> Result<(), ApplyError> {
+fn make_folder(beneath: &Beneath<'_>, path: &Path, record: &ApplyRecord) -> Result<(), ApplyError> {
     if !path.is_empty() {
         let target = beneath.target_with_parents(path)?;
         // Only its owner, and writable, until all that is in it was made.
@@ -107,11 +103,7 @@ fn is_folder(target: &Target<'_>) -> rustix::io::Result<bool> {
     Ok(FileType::from_raw_mode(stat.st_mode).is_dir())
 }
 
-fn make_entry(
-    beneath: &Beneath<'_>,
-    path: &Path,
-    record: &ApplyRecord,
-) -> Result<(), ApplyError> {
+fn make_entry(beneath: &Beneath<'_>, path: &Path, record: &ApplyRecord) -> Result<(), ApplyError> {
     let target = beneath.target_with_parents(path)?;
     remove_now(beneath, path)?;
     match &record.kind {
@@ -204,4 +196,3 @@ fn set_xattrs(file: impl AsFd, xattrs: &Xattrs) -> rustix::io::Result<()> {
     }
     Ok(())
 }
-

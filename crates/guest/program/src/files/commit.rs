@@ -217,7 +217,8 @@ fn follow(beneath: &Beneath<'_>, mut path: Path) -> Result<Path, Failure> {
             return Ok(path);
         };
         let link = link.into_bytes();
-        let ends_in_a_name = !matches!(link.rsplit(|b| *b == b'/').next(), Some(b"" | b"." | b".."));
+        let ends_in_a_name =
+            !matches!(link.rsplit(|b| *b == b'/').next(), Some(b"" | b"." | b".."));
         let (Some((parent, _)), false, true) =
             (path.split_last(), link.starts_with(b"/"), ends_in_a_name)
         else {
@@ -268,12 +269,8 @@ fn begin<'c>(
 
 fn complete(target: &Target<'_>, prepared: Option<&Prepared>) -> rustix::io::Result<()> {
     match prepared {
-        Some(prepared) => {
-            renameat(&target.parent, prepared.name(), &target.parent, target.name).inspect_err(
-                |_| prepared.discard(target),
-            )
-        }
+        Some(prepared) => renameat(&target.parent, prepared.name(), &target.parent, target.name)
+            .inspect_err(|_| prepared.discard(target)),
         None => unlinkat(&target.parent, target.name, AtFlags::empty()),
     }
 }
-

@@ -10,8 +10,7 @@ use rustix::io::Errno;
 use super::os_failure;
 
 /// How a folder is opened that is only a place to start from.
-pub(super) const FOLDER: OFlags =
-    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+pub(super) const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Bytes of a path that the kernel takes at once, with room to spare.
 const MAX_STEP: usize = 4000;
@@ -77,9 +76,7 @@ impl Path {
         }
         match self.0.iter().rposition(|byte| *byte == b'/') {
             None => Some((Self(Vec::new()), &self.0)),
-            Some(slash) => {
-                Some((Self(self.0.get(..slash)?.to_vec()), self.0.get(slash + 1..)?))
-            }
+            Some(slash) => Some((Self(self.0.get(..slash)?.to_vec()), self.0.get(slash + 1..)?)),
         }
     }
 

@@ -13,11 +13,7 @@ use super::NO_FOLLOW;
 const MAX_NAMES: usize = 64 << 10;
 
 /// Reads what is known about an entry of a folder; with an empty name, about the folder itself.
-pub(super) fn read(
-    folder: BorrowedFd<'_>,
-    name: &[u8],
-    path: Vec<u8>,
-) -> io::Result<StatRecord> {
+pub(super) fn read(folder: BorrowedFd<'_>, name: &[u8], path: Vec<u8>) -> io::Result<StatRecord> {
     let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { NO_FOLLOW };
     let stat = statx(folder, name, flags, StatxFlags::BASIC_STATS)?;
     let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {

@@ -15,9 +15,8 @@ use crate::sys;
 impl Server {
     /// Takes over what the launcher left open, and hides from commands.
     pub(crate) fn start() -> Result<Self, String> {
-        let failed = |what: &'static str| {
-            move |error: std::io::Error| format!("cannot {what}: {error}")
-        };
+        let failed =
+            |what: &'static str| move |error: std::io::Error| format!("cannot {what}: {error}");
         let listener = sys::adopt(LISTENER_FD).map_err(failed("take over the socket"))?;
         let config = sys::adopt(CONFIG_FD).map_err(failed("take over the configuration"))?;
         let config = read_config(config)?;
