@@ -9,6 +9,7 @@
 
 pub mod checkpoint;
 mod client;
+pub mod conformance;
 mod contract;
 pub mod manifest;
 pub mod materialise;
