@@ -13,7 +13,7 @@ mod next;
 mod settle;
 mod text;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use moat_core::{
@@ -47,7 +47,7 @@ pub struct State {
     pub(crate) request: Option<Request>,
     pub(crate) answer: Option<Answer>,
     pub(crate) settled: Option<Settled>,
-    pub(crate) ledger: HashMap<String, Hash>,
+    pub(crate) ledger: BTreeMap<String, Hash>,
     pub(crate) always: BTreeMap<String, bool>,
     pub(crate) calls_made: u32,
     pub(crate) sandbox: Option<AttachedSandbox>,
@@ -57,6 +57,7 @@ pub struct State {
     pub(crate) sessions: BTreeMap<u32, SessionReport>,
     pub(crate) steered: Vec<Item>,
     pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) allow_missing: Vec<String>,
     pub(crate) origin: Option<moat_core::Origin>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) cancel: Option<String>,
@@ -289,6 +290,10 @@ impl State {
     /// Environment of the run's commands.
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment
+    }
+    /// Fences that may be missing on the host.
+    pub fn allow_missing(&self) -> &[String] {
+        &self.allow_missing
     }
     /// The host folder that the files came from.
     pub fn origin(&self) -> Option<&moat_core::Origin> {

@@ -28,7 +28,13 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "MOAT_DATA_DIR", value_name = "DIR", hide_env_values = true)]
     pub(crate) data_dir: Option<PathBuf>,
     /// Where keys and config.toml are [default: $XDG_CONFIG_HOME/moat or ~/.config/moat]
-    #[arg(long, global = true, env = "MOAT_CONFIG_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "MOAT_CONFIG_DIR",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     pub(crate) config_dir: Option<PathBuf>,
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]

@@ -45,7 +45,9 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 impl Config {
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let size = match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
             other => other.with_context(|| format!("cannot read `{}`", path.display()))?.len(),
         };
         anyhow::ensure!(size <= MAX_CONFIG_BYTES, "`{}` is larger than 1 MiB", path.display());
@@ -99,8 +101,14 @@ impl ModelConfig {
             .or_else(|| config.api_key_command.clone().map(KeyFrom::Command));
         let url = args.base_url.clone().or_else(|| variable("OPENAI_BASE_URL"));
         Self {
-            model: args.model.clone().or_else(|| variable("MOAT_MODEL")).or_else(|| config.model.clone()),
-            base_url: url.or_else(|| config.base_url.clone()).unwrap_or_else(|| DEFAULT_BASE_URL.to_owned()),
+            model: args
+                .model
+                .clone()
+                .or_else(|| variable("MOAT_MODEL"))
+                .or_else(|| config.model.clone()),
+            base_url: url
+                .or_else(|| config.base_url.clone())
+                .unwrap_or_else(|| DEFAULT_BASE_URL.to_owned()),
             key: key.unwrap_or(KeyFrom::Nowhere),
             ca_file: args.ca_file.clone().or_else(|| config.ca_file.clone()),
             prices_file: config.prices_file.clone(),

@@ -43,7 +43,9 @@ mod tests {
     fn nothing_reaches_the_terminal_as_a_command() {
         let hostile = "\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}31m a\rb\r\nc\td \u{202e}txt";
         let shown = escape(hostile);
-        assert!(shown.chars().all(|c| c == '\n' || c == '\t' || !(c.is_control() || is_invisible(c))));
+        assert!(
+            shown.chars().all(|c| c == '\n' || c == '\t' || !(c.is_control() || is_invisible(c)))
+        );
         assert!(shown.contains("\\u{1b}"), "{shown}");
         assert!(shown.contains("\nc\td"), "{shown}");
         assert_eq!(one_line("a\nb\u{1b}", 40), "a b\\u{1b}");

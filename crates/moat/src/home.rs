@@ -30,7 +30,9 @@ impl Home {
             match (named.filter(|path| path.is_absolute()), &user_home) {
                 (Some(path), _) => Ok(path.join("moat")),
                 (None, Some(home)) => Ok(home.join(default).join("moat")),
-                (None, None) => bail!("HOME is not set; say where with --data-dir and --config-dir"),
+                (None, None) => {
+                    bail!("HOME is not set; say where with --data-dir and --config-dir")
+                }
             }
         };
         let data = match &global.data_dir {
@@ -98,13 +100,13 @@ fn is_absent(error: &anyhow::Error) -> bool {
 }
 
 fn read_key(path: &Path) -> anyhow::Result<TenantKey> {
-    let mut file = std::fs::File::open(path)?;
+    let file = std::fs::File::open(path)?;
     let mode = file.metadata()?.permissions().mode();
     if mode & 0o077 != 0 {
         bail!("others can read it (mode {:03o}); run `chmod 600` on it", mode & 0o777);
     }
     let mut bytes = Vec::new();
-    file.by_ref().take(33).read_to_end(&mut bytes)?;
+    file.take(33).read_to_end(&mut bytes)?;
     match <[u8; 32]>::try_from(bytes) {
         Ok(key) => Ok(TenantKey::new(key)),
         Err(bytes) => bail!("it has {} bytes instead of 32; it is damaged", bytes.len()),

@@ -1,1 +1,86 @@
-fn main() {}
+//! The `moat` command.
+
+mod cli;
+mod commands;
+mod config;
+mod drive;
+mod engine;
+mod escape;
+mod exit;
+mod home;
+mod models;
+mod view;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use cli::{Cli, Command, SandboxCommand};
+use commands::{
+    demo, diff, doctor, give_back, inbox, list, logs, record, sandbox, show, start, take_up, verify,
+};
+use engine::Engine;
+use exit::{Exit, WithExit};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One thread drives; blocking work has threads of its own, made when needed.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(cli)),
+        Err(error) => Err(anyhow::Error::from(error).context("cannot start")),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => fail(&error).into(),
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Run(args) => start::run(&Engine::open(global)?, args).await,
+        Command::Exec(args) => start::exec(&Engine::open(global)?, args).await,
+        Command::Continue(args) => take_up::go_on(&Engine::open(global)?, args).await,
+        Command::Resume(args) => take_up::resume(&Engine::open(global)?, args).await,
+        Command::Fork(args) => take_up::fork(&Engine::open(global)?, args).await,
+        Command::Runs(args) => list::runs(&Engine::open(global)?, &args).await,
+        Command::Show(args) => show::show(&Engine::open(global)?, &args).await,
+        Command::Logs(args) => logs::logs(&Engine::open(global)?, &args).await,
+        Command::Diff(args) => diff::diff(&Engine::open(global)?, &args).await,
+        Command::Apply(args) => give_back::apply(&Engine::open(global)?, &args).await,
+        Command::Undo(args) => give_back::undo(&Engine::open(global)?, &args).await,
+        Command::Cancel(args) => inbox::cancel(&Engine::open(global)?, &args).await,
+        Command::Steer(args) => inbox::steer(&Engine::open(global)?, args).await,
+        Command::Approvals(args) => inbox::approvals(&Engine::open(global)?, &args).await,
+        Command::Approve(args) => inbox::decide(&Engine::open(global)?, args, true).await,
+        Command::Reject(args) => inbox::decide(&Engine::open(global)?, args, false).await,
+        Command::Verify(args) => verify::verify(&Engine::open(global)?, &args).await,
+        Command::Erase(args) => verify::erase(&Engine::open(global)?, &args).await,
+        Command::Record(args) => record::record(&Engine::open(global)?, &args).await,
+        Command::Sandbox { command: SandboxCommand::Run(args) } => sandbox::run(global, args).await,
+        Command::Doctor(args) => doctor::doctor(global, &args),
+        Command::Demo(args) => demo::demo(global, &args).await,
+        Command::Completions { shell } => {
+            let mut out = std::io::stdout().lock();
+            clap_complete::generate(shell, &mut Cli::command(), "moat", &mut out);
+            Ok(Exit::Success)
+        }
+        Command::Schema => {
+            writeln!(std::io::stdout().lock(), "{}", moat_harness::agent::schema_text())?;
+            Ok(Exit::Success)
+        }
+    }
+}
+
+fn fail(error: &anyhow::Error) -> Exit {
+    let exit = error.downcast_ref::<WithExit>().map_or(Exit::HostCannot, |with| with.0);
+    let text = match error.downcast_ref::<WithExit>() {
+        Some(with) => format!("{:#}", with.1),
+        None => format!("{error:#}"),
+    };
+    // Nobody is left to tell when standard error is gone.
+    let _ = writeln!(std::io::stderr().lock(), "moat: {}", escape::escape(&text));
+    exit
+}

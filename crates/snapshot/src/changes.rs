@@ -57,6 +57,19 @@ pub enum ChangeKind {
     Type,
 }
 
+impl ChangeKind {
+    /// The stable word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Modified => "modified",
+            Self::Mode => "mode",
+            Self::Type => "type",
+        }
+    }
+}
+
 /// What a content looks like, by its first 8,000 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

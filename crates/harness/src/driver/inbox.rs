@@ -38,7 +38,7 @@ impl Driver {
             if self.buffer.consumed.contains(&entry.id) {
                 continue;
             }
-            for body in self.read_entry(&entry) {
+            if let Some(body) = self.read_entry(&entry) {
                 self.push(&entry.who, body)?;
             }
             self.buffer.consumed.push(entry.id);

@@ -155,6 +155,7 @@ impl State {
         self.model = started.agent.model.clone();
         self.options = started.options.clone();
         self.environment = started.environment.clone();
+        self.allow_missing = started.allow_missing.clone();
         self.origin = started.origin.clone();
         self.labels = started.labels.clone();
         self.take_input(&started.input);

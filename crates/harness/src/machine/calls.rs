@@ -1,6 +1,6 @@
 //! The calls of one answer.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use moat_core::{AgentRecord, Category, Hash, Item, ItemFields, RepeatedCalls, Seq, ToolRecord};
 
@@ -73,9 +73,9 @@ impl Call {
 pub(crate) struct Reading<'a> {
     pub(crate) agent: &'a AgentRecord,
     pub(crate) offered: Option<&'a [String]>,
-    pub(crate) ledger: &'a HashMap<String, Hash>,
+    pub(crate) ledger: &'a BTreeMap<String, Hash>,
     pub(crate) repeated: RepeatedCalls,
-    pub(crate) always: &'a std::collections::BTreeMap<String, bool>,
+    pub(crate) always: &'a BTreeMap<String, bool>,
     /// Calls of earlier answers: sessions are numbered on from here.
     pub(crate) calls_made: u32,
 }

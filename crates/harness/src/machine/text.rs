@@ -15,10 +15,6 @@ pub(crate) fn not_found_error(tool: &str, agent: &str) -> String {
     format!("Tool {tool} not found in agent {agent}")
 }
 
-pub(crate) fn max_turns(limit: u64) -> String {
-    format!("Max turns ({limit}) exceeded")
-}
-
 pub(crate) fn collision(tool: &str) -> String {
     format!(
         "Ambiguous function tool configuration: the tool name `{tool}` is used by multiple tools. \

@@ -1,0 +1,15 @@
+//! One module for each family of commands.
+
+pub(crate) mod demo;
+pub(crate) mod diff;
+pub(crate) mod doctor;
+pub(crate) mod give_back;
+pub(crate) mod inbox;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod record;
+pub(crate) mod sandbox;
+pub(crate) mod show;
+pub(crate) mod start;
+pub(crate) mod take_up;
+pub(crate) mod verify;

@@ -1,0 +1,74 @@
+//! `doctor`: what this host can fence, and what to do about what it cannot.
+
+use std::io::Write as _;
+
+use moat_sandbox_local::{FenceState, FenceStatus};
+use serde_json::{Value, json};
+
+use crate::cli::{Global, JsonArg};
+use crate::engine::local_provider;
+use crate::exit::Exit;
+use crate::home::Home;
+
+pub(crate) fn doctor(global: &Global, args: &JsonArg) -> anyhow::Result<Exit> {
+    let home = Home::find(global)?;
+    home.make()?;
+    let provider = local_provider(&home)?;
+    let fences = provider.fences()?;
+    let toolchains = provider.toolchains()?;
+    let missing = fences.iter().any(|fence| fence.state == FenceState::Missing);
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let rows: Vec<Value> = fences.iter().map(row).collect();
+        let report = json!({
+            "v": 1, "version": env!("CARGO_PKG_VERSION"), "ready": !missing, "fences": rows,
+            "toolchains": toolchains, "data_dir": home.data, "config_dir": home.config,
+        });
+        writeln!(out, "{report}")?;
+    } else {
+        print(&mut out, &fences)?;
+        let found = if toolchains.is_empty() { "none".to_owned() } else { toolchains.join(", ") };
+        writeln!(out, "\ntoolchains of your home that sandboxes see: {found}")?;
+        writeln!(out, "data           {}", home.data.display())?;
+        writeln!(out, "configuration  {}", home.config.display())?;
+        writeln!(
+            out,
+            "{}",
+            if missing { "\nthis host is not ready" } else { "\nthis host is ready" }
+        )?;
+    }
+    Ok(if missing { Exit::HostCannot } else { Exit::Success })
+}
+
+fn word(state: FenceState) -> &'static str {
+    match state {
+        FenceState::Hard => "hard",
+        FenceState::Soft => "soft",
+        FenceState::Missing => "MISSING",
+    }
+}
+
+fn row(fence: &FenceStatus) -> Value {
+    json!({
+        "name": fence.name,
+        "what": fence.what,
+        "state": word(fence.state).to_lowercase(),
+        "detail": fence.detail,
+        "remedy": fence.remedy,
+    })
+}
+
+fn print(out: &mut impl std::io::Write, fences: &[FenceStatus]) -> std::io::Result<()> {
+    for fence in fences {
+        writeln!(out, "{:<8} {:<18} {}", word(fence.state), fence.name, fence.what)?;
+        if !fence.detail.is_empty() && fence.state != FenceState::Hard {
+            writeln!(out, "         {}", fence.detail)?;
+        }
+        if !fence.remedy.is_empty() && fence.state != FenceState::Hard {
+            for line in fence.remedy.lines() {
+                writeln!(out, "         > {line}")?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! `run` and `exec`: making a run and driving it.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use moat_core::{
+    AgentRecord, Checkpointed, Cost, Item, Origin, RepeatedCalls, RunOptions, ToolNotFound,
+};
+use moat_harness::agent::AgentSpec;
+use moat_harness::{NewRun, prompt};
+use moat_sandbox::manifest::Manifest;
+use moat_sandbox::materialise::{HostFolders, Materialised, Progress, materialise};
+
+use super::give_back;
+use crate::cli::{ExecArgs, LimitArgs, RunArgs};
+use crate::drive::drive;
+use crate::engine::Engine;
+use crate::escape::escape;
+use crate::exit::{Exit, usage};
+use crate::models::{self, Chosen};
+
+/// A prompt that is read from standard input is at most this long.
+const MAX_PROMPT_BYTES: u64 = 4 << 20;
+/// Turns of a run from the command line, unless the agent or a flag says otherwise.
+const DEFAULT_TURNS: u32 = 200;
+
+pub(crate) async fn run(engine: &Engine, args: RunArgs) -> anyhow::Result<Exit> {
+    let prompt = read_prompt(&args.prompt)?;
+    let spec = AgentSpec::load(&args.agent).map_err(usage)?;
+    let chosen = models::choose(&args.model, &engine.config, None)?;
+    let folders = HostFolders::new(std::path::absolute(&args.agent)?);
+    let setup =
+        Setup { spec, folders, origin: None, limits: &args.limits, stream: !args.model.no_stream };
+    let new = setup.new_run(engine, &chosen, &prompt).await?;
+    let harness =
+        engine.harness(chosen.model.clone(), chosen.secrets, &args.fences.allow_missing)?;
+    let driver = harness.start(new).await?;
+    Ok(drive(engine, driver, &args.output).await?.0)
+}
+
+pub(crate) async fn exec(engine: &Engine, args: ExecArgs) -> anyhow::Result<Exit> {
+    let prompt = read_prompt(&args.prompt)?;
+    let folder = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => std::env::current_dir().context("cannot find the current folder")?,
+    };
+    let folder = std::fs::canonicalize(&folder)
+        .map_err(|error| usage(format!("cannot work on `{}`: {error}", folder.display())))?;
+    let chosen = models::choose(&args.model, &engine.config, None)?;
+    let setup = Setup {
+        spec: AgentSpec { manifest: Manifest::copy_of(&folder), ..AgentSpec::for_exec() },
+        folders: HostFolders::new(&folder),
+        origin: Some(folder),
+        limits: &args.limits,
+        stream: !args.model.no_stream,
+    };
+    let new = setup.new_run(engine, &chosen, &prompt).await?;
+    let harness =
+        engine.harness(chosen.model.clone(), chosen.secrets, &args.fences.allow_missing)?;
+    let driver = harness.start(new).await?;
+    let (exit, state) = drive(engine, driver, &args.output).await?;
+    give_back::after_run(engine, &state, args.write, args.output.json).await?;
+    Ok(exit)
+}
+
+/// What a run is made from.
+struct Setup<'a> {
+    spec: AgentSpec,
+    folders: HostFolders,
+    origin: Option<PathBuf>,
+    limits: &'a LimitArgs,
+    stream: bool,
+}
+
+impl Setup<'_> {
+    async fn new_run(self, engine: &Engine, chosen: &Chosen, text: &str) -> anyhow::Result<NewRun> {
+        let files = self.materialise(engine).await?;
+        let name = chosen.name.clone().or_else(|| self.spec.model.clone());
+        let composed = prompt::compose(&prompt::PromptParts {
+            instructions: &self.spec.instructions,
+            tree: &files.text,
+            agents_md: &files.agents_md,
+        });
+        let mut input = composed.input_prefix;
+        input.push(Item::user_message(text));
+        let agent = AgentRecord {
+            name: self.spec.name.clone(),
+            hash: Some(self.spec.hash()),
+            instructions: composed.instructions,
+            model: name.unwrap_or_else(|| chosen.name_or_default()),
+            model_settings: self.spec.model_settings.clone(),
+            tools: self.spec.tool_records(),
+        };
+        Ok(NewRun {
+            agent,
+            input,
+            options: self.options(),
+            files: Some(Checkpointed {
+                snapshot: files.snapshot,
+                files: files.tree.files(),
+                bytes: files.tree.bytes(),
+                new_bytes: 0,
+                changed: Vec::new(),
+                changed_count: 0,
+                duration_ms: 0,
+            }),
+            environment: self.spec.environment(),
+            origin: self.origin.map(|folder| Origin {
+                folder: folder.to_string_lossy().into_owned(),
+                masked: files.masked,
+            }),
+            labels: labels(chosen),
+            parent: None,
+        })
+    }
+
+    async fn materialise(&self, engine: &Engine) -> anyhow::Result<Materialised> {
+        let show = std::io::stderr().is_terminal() && !engine.quiet;
+        let progress = |progress: Progress| {
+            if show {
+                show_progress(&progress);
+            }
+        };
+        let files = materialise(&self.spec.manifest, &self.folders, &engine.snapshots, &progress)
+            .await
+            .context("cannot make the workspace")?;
+        if !engine.quiet {
+            say_what_is_missing(&files);
+        }
+        Ok(files)
+    }
+
+    fn options(&self) -> RunOptions {
+        let limits = &self.spec.limits;
+        let usd = self.limits.max_cost.or(limits.cost_usd);
+        RunOptions {
+            max_turns: self.limits.max_turns.or(limits.turns).or(Some(DEFAULT_TURNS)),
+            max_tokens: self.limits.max_tokens.or(limits.tokens),
+            max_cost: usd.map(cost_of),
+            tool_not_found: ToolNotFound::ReturnErrorToModel,
+            repeated_calls: RepeatedCalls::Run,
+            stream: self.stream,
+            ..RunOptions::default()
+        }
+    }
+}
+
+pub(crate) fn cost_of(usd: f64) -> Cost {
+    // Negative and absurd amounts saturate.
+    Cost((usd * 1e9) as u64)
+}
+
+fn labels(chosen: &Chosen) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    if let Some(label) = chosen.model.label() {
+        labels.insert("model".to_owned(), label.to_owned());
+    }
+    if let Some(path) = &chosen.replay {
+        labels.insert("transcript".to_owned(), path.to_string_lossy().into_owned());
+    }
+    labels
+}
+
+#[expect(clippy::print_stderr, reason = "the command line talks to a person here")]
+fn show_progress(progress: &Progress) {
+    match progress {
+        Progress::Copying { files, bytes } => {
+            let megabytes = bytes / 1_000_000;
+            eprint!("\r\u{1b}[Kcopying: {files} files, {megabytes} MB\r");
+        }
+        Progress::Fetching { url } => eprint!("\r\u{1b}[Kfetching {}\r", escape(url)),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the command line talks to a person here")]
+fn say_what_is_missing(files: &Materialised) {
+    let shown = files.left_out.iter().take(20);
+    for left in shown {
+        eprintln!("left out: {} ({})", escape(&left.path), escape(&left.reason));
+    }
+    if files.left_out.len() > 20 {
+        eprintln!("left out: {} more", files.left_out.len() - 20);
+    }
+    if let Some(stopped) = &files.search_stopped {
+        eprintln!("note: {}", escape(stopped));
+    }
+}
+
+/// The prompt as given, or standard input for `-`.
+pub(crate) fn read_prompt(given: &str) -> anyhow::Result<String> {
+    let prompt = if given == "-" {
+        let mut text = Vec::new();
+        std::io::stdin().lock().take(MAX_PROMPT_BYTES + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > MAX_PROMPT_BYTES {
+            return Err(usage("the prompt on standard input is longer than 4 MiB"));
+        }
+        String::from_utf8(text).map_err(|_| usage("the prompt on standard input is not UTF-8"))?
+    } else {
+        given.to_owned()
+    };
+    if prompt.trim().is_empty() {
+        return Err(usage("the prompt is empty; say what is to be done, or `-` to read it"));
+    }
+    Ok(prompt)
+}
+
+/// Whether a folder is there, for errors that say what to do.
+pub(crate) fn is_folder(path: &Path) -> bool {
+    path.is_dir()
+}

@@ -1,0 +1,89 @@
+//! `verify` and `erase`.
+
+use std::io::Write as _;
+
+use moat_core::{EventBody, RunErased, RunId};
+use moat_journal::{NewEvent, RunReport};
+use serde_json::{Value, json};
+
+use crate::cli::{EraseArgs, VerifyArgs};
+use crate::engine::Engine;
+use crate::escape::escape;
+use crate::exit::Exit;
+
+pub(crate) async fn verify(engine: &Engine, args: &VerifyArgs) -> anyhow::Result<Exit> {
+    let run = match &args.run {
+        Some(text) => Some(engine.find_by_text(text).await?),
+        None => None,
+    };
+    let report = engine.journal.verify(&engine.tenant, run).await?;
+    let sound = report.runs.iter().all(|run| run.problems.is_empty());
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let rows: Vec<Value> = report.runs.iter().map(row).collect();
+        writeln!(out, "{}", json!({ "v": 1, "sound": sound, "runs": rows }))?;
+    } else {
+        for run in &report.runs {
+            print(&mut out, run)?;
+        }
+        if report.runs.is_empty() {
+            writeln!(out, "there are no runs")?;
+        }
+    }
+    Ok(if sound { Exit::Success } else { Exit::TaskFailed })
+}
+
+fn row(run: &RunReport) -> Value {
+    let problems = run.problems.iter();
+    let problems: Vec<_> =
+        problems.map(|problem| json!({ "seq": problem.seq, "message": problem.message })).collect();
+    json!({
+        "run": run.run,
+        "head": run.head,
+        "anchored": run.anchored,
+        "erased": run.erased,
+        "sound": run.problems.is_empty(),
+        "problems": problems,
+    })
+}
+
+fn print(out: &mut impl std::io::Write, run: &RunReport) -> std::io::Result<()> {
+    let anchored = match run.anchored {
+        Some(seq) if seq >= run.head => "all anchored".to_owned(),
+        Some(seq) => format!("anchored up to {seq}, consistent after it"),
+        None => "not anchored, consistent".to_owned(),
+    };
+    let erased = if run.erased { ", erased" } else { "" };
+    if run.problems.is_empty() {
+        return writeln!(out, "{}  ok  {} events, {anchored}{erased}", run.run, run.head);
+    }
+    writeln!(out, "{}  BAD  {} events, {anchored}{erased}", run.run, run.head)?;
+    for problem in &run.problems {
+        let place = problem.seq.map(|seq| format!("event {seq}: ")).unwrap_or_default();
+        writeln!(out, "    {place}{}", escape(&problem.message))?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn erase(engine: &Engine, args: &EraseArgs) -> anyhow::Result<Exit> {
+    let run = engine.find_by_text(&args.run).await?;
+    let mut consent: Vec<RunId> = Vec::new();
+    for text in &args.with {
+        consent.push(engine.find_by_text(text).await?);
+    }
+    let body = EventBody::from(RunErased { reason: args.reason.clone() });
+    let tombstone = NewEvent {
+        actor: "user".to_owned(),
+        kind: body.kind().to_owned(),
+        version: body.version(),
+        must_understand: body.must_understand(),
+        body: body.encode()?,
+    };
+    engine.journal.erase(&engine.tenant, run, &consent, tombstone).await?;
+    let spool = engine.home.data.join("spool").join(run.to_string());
+    if spool.exists() {
+        std::fs::remove_dir_all(spool)?;
+    }
+    writeln!(std::io::stdout().lock(), "run {run} is erased")?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,142 @@
+//! Driving a run from the command line, to its end and its exit code.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use moat_core::RunOutcome;
+use moat_harness::driver::{Driver, Interrupt, status_word};
+use moat_harness::machine::{State, Status};
+use serde_json::{Value, json};
+
+use crate::cli::OutputArgs;
+use crate::engine::Engine;
+use crate::escape::escape;
+use crate::exit::Exit;
+use crate::view::{self, observer};
+
+/// Drives a run, shows it, and says how it ended.
+pub(crate) async fn drive(
+    engine: &Engine,
+    driver: Driver,
+    output: &OutputArgs,
+) -> anyhow::Result<(Exit, State)> {
+    let began = Instant::now();
+    let mut driver = driver.observed_by(observer(output.json, engine.quiet, engine.style()));
+    let signals = tokio::spawn(pause_on_signals(driver.interrupt()));
+    let driven = driver.drive().await;
+    signals.abort();
+    let run = driver.run();
+    if let Err(error) = driven {
+        let resume = format!("the run is kept: `moat resume {run}` goes on with it");
+        if output.json {
+            view::print_line(&json!({
+                "v": 1, "type": "error", "run": run, "message": error.to_string(), "resume": format!("moat resume {run}"),
+            }));
+        }
+        return Err(anyhow::Error::from(error).context(resume));
+    }
+    let state = driver.state().clone();
+    drop(driver);
+    let exit = Exit::of(&state);
+    let message = state.last_message().unwrap_or_default();
+    if output.json {
+        view::print_line(&result_line(&state, exit, began));
+    } else {
+        print_message(&state, &message, engine);
+    }
+    if let Some(path) = &output.output {
+        write_message(path, &message)?;
+    }
+    Ok((exit, state))
+}
+
+/// The first signal pauses the run resumably; a second one ends the process at once, which loses
+/// nothing either.
+async fn pause_on_signals(interrupt: Interrupt) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return;
+    };
+    for first in [true, false] {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = term.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        if first {
+            interrupt.pause();
+        } else {
+            std::process::exit(Exit::Interrupted.code().into());
+        }
+    }
+}
+
+fn result_line(state: &State, exit: Exit, began: Instant) -> Value {
+    let usage = state.usage();
+    let (output, error) = match state.status() {
+        Status::Finished(RunOutcome::Final { output }) => (output.clone(), Value::Null),
+        Status::Finished(RunOutcome::Error { error, message }) => {
+            (Value::Null, json!({ "kind": error, "message": message }))
+        }
+        Status::Limited { limit, value } => {
+            (Value::Null, json!({ "kind": "limit", "message": format!("{limit}: {value}") }))
+        }
+        Status::Paused(reason, message) => {
+            (Value::Null, json!({ "kind": reason, "message": message }))
+        }
+        _ => (Value::Null, Value::Null),
+    };
+    json!({
+        "v": 1,
+        "type": "result",
+        "run": state.run(),
+        "status": status_word(state),
+        "exit_code": exit.code(),
+        "output": output,
+        "error": error,
+        "last_message": state.last_message(),
+        "turns": state.total_turns(),
+        "usage": usage,
+        "cost_usd": state.cost().as_usd(),
+        "seconds": began.elapsed().as_secs_f64(),
+    })
+}
+
+/// The last message goes to standard output, alone, so that it can be piped.
+fn print_message(state: &State, message: &str, engine: &Engine) {
+    use std::io::IsTerminal as _;
+    let streamed_already = std::io::stdout().is_terminal() && !engine.quiet;
+    if matches!(state.status(), Status::Finished(RunOutcome::Final { .. })) && !streamed_already {
+        let shown =
+            if std::io::stdout().is_terminal() { escape(message) } else { message.to_owned() };
+        // A reader that went away is no reason to fail.
+        let _ = writeln!(std::io::stdout().lock(), "{shown}");
+    }
+    if let Some(run) = state.run() {
+        let next = match Exit::of(state) {
+            Exit::Waiting => format!("next: moat approvals {run}"),
+            Exit::Limit => format!("next: moat resume {run} with a raised limit"),
+            Exit::Paused | Exit::Interrupted | Exit::HostCannot => {
+                format!("next: moat resume {run}")
+            }
+            _ => return,
+        };
+        if !engine.quiet {
+            let _ = writeln!(std::io::stderr().lock(), "{next}");
+        }
+    }
+}
+
+/// Whole or not at all: a reader never sees half a message.
+fn write_message(path: &Path, message: &str) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+        .with_context(|| format!("cannot write `{}`", path.display()))?;
+    file.write_all(message.as_bytes())?;
+    file.persist(path).with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Puts the parts together: journal, blobs, snapshots, model, sandboxes.
+
+use std::path::Path;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use moat_blobs::{BlobStore, FolderBlobs};
+use moat_core::{RunId, Secret, TenantId, TenantKey};
+use moat_harness::{Harness, HarnessOptions};
+use moat_journal::sqlite::{SqliteJournal, SqliteOptions};
+use moat_journal::{Journal, Listed};
+use moat_model::Model;
+use moat_sandbox_local::{LocalOptions, LocalProvider, TOOLCHAIN_VARIABLES};
+use moat_snapshot::Snapshots;
+
+use crate::cli::{Colour, Global, Which};
+use crate::config::{Config, variable};
+use crate::exit::usage;
+use crate::home::Home;
+use crate::view::Style;
+
+/// How long a sandbox outlives its harness, unless the configuration says otherwise.
+const ORPHAN_GRACE: Duration = Duration::from_secs(600);
+/// Runs that are looked through for a part of an id.
+const LOOKED_THROUGH: usize = 10_000;
+
+/// Everything that commands work on.
+pub(crate) struct Engine {
+    pub(crate) home: Home,
+    pub(crate) config: Config,
+    pub(crate) tenant: TenantId,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) colour: Colour,
+    pub(crate) quiet: bool,
+}
+
+impl Engine {
+    pub(crate) fn open(global: &Global) -> anyhow::Result<Self> {
+        let home = Home::find(global)?;
+        home.make()?;
+        let config = Config::read(&home.config_file())?;
+        let tenant = TenantId::local();
+        let key = home.tenant_key(&tenant)?;
+        let blobs = open_blobs(&home.data, &key);
+        let snapshots = Snapshots::new(blobs.clone(), &key);
+        let journal = SqliteJournal::open(SqliteOptions {
+            data_dir: home.data.clone(),
+            anchors_dir: home.anchors(),
+            tenant_key: key,
+            blobs: blobs.clone(),
+        })
+        .with_context(|| format!("cannot open the journal in `{}`", home.data.display()))?;
+        let journal: Arc<dyn Journal> = Arc::new(journal);
+        let (colour, quiet) = (global.color, global.quiet);
+        Ok(Self { home, config, tenant, journal, blobs, snapshots, colour, quiet })
+    }
+
+    /// Sandboxes on this machine.
+    pub(crate) fn provider(&self) -> anyhow::Result<LocalProvider> {
+        local_provider(&self.home)
+    }
+
+    pub(crate) fn harness(
+        &self,
+        model: Arc<dyn Model>,
+        secrets: Vec<Secret>,
+        allow_missing: &[String],
+    ) -> anyhow::Result<Harness> {
+        let mut allowed = self.config.allow_missing.clone();
+        allowed.extend_from_slice(allow_missing);
+        let grace = self.config.orphan_grace_seconds.map(Duration::from_secs);
+        Ok(Harness::new(HarnessOptions {
+            tenant: self.tenant.clone(),
+            journal: self.journal.clone(),
+            blobs: self.blobs.clone(),
+            snapshots: self.snapshots.clone(),
+            model,
+            provider: Some(Arc::new(self.provider()?)),
+            tools: Vec::new(),
+            spool_dir: self.home.data.join("spool"),
+            secrets,
+            orphan_grace: grace.unwrap_or(ORPHAN_GRACE),
+            allow_missing: allowed,
+        }))
+    }
+
+    pub(crate) fn style(&self) -> Style {
+        Style::of_stderr(self.colour)
+    }
+
+    /// The run that the words mean.
+    pub(crate) async fn find(&self, which: &Which) -> anyhow::Result<RunId> {
+        match &which.run {
+            Some(text) => self.find_by_text(text).await,
+            None => self.newest().await,
+        }
+    }
+
+    pub(crate) async fn newest(&self) -> anyhow::Result<RunId> {
+        let runs = self.journal.list(&self.tenant, 1).await?;
+        let newest = runs.first().ok_or_else(|| usage("there are no runs yet"))?;
+        Ok(newest.run)
+    }
+
+    pub(crate) async fn find_by_text(&self, text: &str) -> anyhow::Result<RunId> {
+        if let Ok(run) = RunId::from_str(text) {
+            return Ok(run);
+        }
+        let wanted = text.to_ascii_lowercase();
+        let plausible =
+            wanted.len() >= 4 && wanted.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        if !plausible {
+            return Err(usage(format!("`{text}` is no run id; `moat runs` lists them")));
+        }
+        let runs = self.journal.list(&self.tenant, LOOKED_THROUGH).await?;
+        let matches = |listed: &&Listed| listed.run.to_string().contains(&wanted);
+        let found: Vec<_> = runs.iter().filter(matches).map(|listed| listed.run).collect();
+        match found.as_slice() {
+            [one] => Ok(*one),
+            [] => Err(usage(format!("no run has `{text}` in its id; `moat runs` lists them"))),
+            many => Err(usage(format!("`{text}` is part of {} ids; give more of it", many.len()))),
+        }
+    }
+}
+
+pub(crate) fn open_blobs(data: &Path, key: &TenantKey) -> Arc<dyn BlobStore> {
+    let key = Snapshots::blob_key(key);
+    Arc::new(FolderBlobs::new(data.join("blobs"), *key))
+}
+
+pub(crate) fn local_provider(home: &Home) -> anyhow::Result<LocalProvider> {
+    let mut options = LocalOptions::new(home.data.join("sandboxes"));
+    options.home = home.user_home.clone();
+    options.toolchain_variables = TOOLCHAIN_VARIABLES
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), variable(name)?)))
+        .collect();
+    Ok(LocalProvider::new(options)?)
+}

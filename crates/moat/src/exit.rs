@@ -1,0 +1,74 @@
+//! Exit codes, and what a run's end means for them.
+
+use std::process::ExitCode;
+
+use moat_core::{PauseReason, RunOutcome};
+use moat_harness::machine::{State, Status};
+
+/// What the process says at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Success,
+    TaskFailed,
+    Usage,
+    Waiting,
+    Limit,
+    HostCannot,
+    Paused,
+    Interrupted,
+    /// Of the command that was run for the caller.
+    Passed(u8),
+}
+
+impl Exit {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::TaskFailed => 1,
+            Self::Usage => 2,
+            Self::Waiting => 3,
+            Self::Limit => 4,
+            Self::HostCannot => 5,
+            Self::Paused => 6,
+            Self::Interrupted => 130,
+            Self::Passed(code) => code,
+        }
+    }
+
+    pub(crate) fn of(state: &State) -> Self {
+        match state.status() {
+            Status::Finished(RunOutcome::Final { .. }) => Self::Success,
+            Status::Finished(_) | Status::Erased => Self::TaskFailed,
+            Status::Limited { .. } => Self::Limit,
+            Status::Paused(PauseReason::Approval, _) => Self::Waiting,
+            Status::Paused(PauseReason::User, _) => Self::Interrupted,
+            Status::Paused(PauseReason::Host, _) => Self::HostCannot,
+            Status::Paused(PauseReason::Provider, _) | Status::New | Status::Running => {
+                Self::Paused
+            }
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// An error that says which exit code goes with it. Others are [`Exit::HostCannot`].
+#[derive(Debug)]
+pub(crate) struct WithExit(pub(crate) Exit, pub(crate) anyhow::Error);
+
+impl std::fmt::Display for WithExit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.1)
+    }
+}
+
+impl std::error::Error for WithExit {}
+
+/// The caller asked for something that cannot be meant.
+pub(crate) fn usage(message: impl std::fmt::Display) -> anyhow::Error {
+    WithExit(Exit::Usage, anyhow::anyhow!("{message}")).into()
+}

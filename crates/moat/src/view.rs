@@ -1,0 +1,24 @@
+//! What is printed while a run goes on.
+
+mod json;
+mod live;
+mod style;
+
+use std::sync::Arc;
+
+use moat_harness::driver::Observer;
+
+pub(crate) use json::{JsonLines, event_line, print_line};
+pub(crate) use live::{Live, describe_call};
+pub(crate) use style::{Style, count, duration, usd};
+
+/// The observer that the flags ask for.
+pub(crate) fn observer(json: bool, quiet: bool, style: Style) -> Arc<dyn Observer> {
+    if json {
+        Arc::new(JsonLines::default())
+    } else if quiet {
+        Arc::new(moat_harness::driver::Silent)
+    } else {
+        Live::start(style)
+    }
+}
