@@ -39,7 +39,7 @@ impl Freezer {
     /// Lets everything go on, unless another connection still wants it stopped.
     pub(crate) fn thaw(&mut self, connection: u64) {
         if self.holders.remove(&connection) && self.holders.is_empty() {
-            let mut all = self.everyone();
+            let mut all = tree::commands();
             // Children before their parents: a shell that wakes first would see its job stopped
             // and say so.
             all.sort_by_key(Seen::age);
@@ -48,10 +48,6 @@ impl Freezer {
             }
             self.stopped_before.clear();
         }
-    }
-
-    fn everyone(&self) -> Vec<Seen> {
-        if self.first_process { tree::everyone() } else { tree::descendants() }
     }
 
     fn stop(&self, running: &[Seen]) {
@@ -77,7 +73,7 @@ impl Freeze {
         freezer: &mut Freezer,
         now: Instant,
     ) -> Result<Option<bool>, Failure> {
-        let mut alive = freezer.everyone();
+        let mut alive = tree::commands();
         alive.retain(|seen| !seen.is_dead());
         if self.deadline.is_none() && !freezer.is_frozen() {
             let stopped = alive.iter().filter(|seen| seen.is_stopped());

@@ -69,7 +69,7 @@ impl Server {
             }
         }
         if !self.first_process {
-            tree::kill_descendants();
+            tree::kill_commands();
         }
         ExitCode::SUCCESS
     }

@@ -108,9 +108,19 @@ impl Seen {
     }
 }
 
-/// Every process that can be seen but this one.
-pub(crate) fn everyone() -> Vec<Seen> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
+/// Every process of this guest: as the first process all that there are, else its descendants, as
+/// orphans among them come to it too.
+pub(crate) fn commands() -> Vec<Seen> {
+    let own = rustix::process::getpid();
+    let all = everyone_but(own.as_raw_nonzero().get());
+    if own.is_init() {
+        return all;
+    }
+    let found = closure(&all, [own.as_raw_nonzero().get()].into());
+    all.into_iter().filter(|seen| found.contains(&seen.pid)).collect()
+}
+
+fn everyone_but(own: i32) -> Vec<Seen> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
         .flatten()
@@ -120,18 +130,10 @@ pub(crate) fn everyone() -> Vec<Seen> {
         .collect()
 }
 
-/// What descends from the guest itself.
-pub(crate) fn descendants() -> Vec<Seen> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    let all = everyone();
-    let found = closure(&all, [own].into());
-    all.into_iter().filter(|seen| found.contains(&seen.pid)).collect()
-}
-
 /// What belongs to the command that was started as `root` with `mark`. It may have ended; then its
 /// id is `None`, as it may be another's by now.
 fn members(root: Option<i32>, mark: u64) -> Vec<Seen> {
-    let all = everyone();
+    let all = commands();
     let belongs = |seen: &&Seen| {
         let of_root = |id: i32| root == Some(id);
         of_root(seen.pid)
@@ -156,11 +158,11 @@ pub(crate) fn signal_tree(root: Option<i32>, mark: u64, signal: Signal) {
     }
 }
 
-/// Kills all that descends from the guest, and waits a moment for it to be gone: for where the
+/// Kills all commands, and waits a moment for it to be gone: for where the
 /// kernel does not do this, because the guest is not the first process.
-pub(crate) fn kill_descendants() {
+pub(crate) fn kill_commands() {
     for _ in 0..FAREWELL_ROUNDS {
-        let alive = descendants();
+        let alive = commands();
         alive.iter().filter(|seen| !seen.is_dead()).for_each(|seen| seen.signal(Signal::KILL));
         while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
         if alive.is_empty() {

@@ -98,7 +98,7 @@ async fn several_listeners_hear_everything() {
     let mut second = bench.guest.attach(command.key, 0).await.unwrap();
     bench.run(3, "echo > go").await;
     let (first, second) = tokio::join!(Heard::all(&mut first), Heard::all(&mut second));
-    assert_eq!(first, second);
+    assert!(first == second);
     assert_eq!(first.text().lines().count(), 20000);
 }
 
@@ -144,7 +144,7 @@ async fn a_full_spool_stops_the_command() {
         heard.extend(bytes);
         bench.guest.acknowledge(command.key, heard.len() as u64).await.unwrap();
     }
-    assert_eq!(heard, b"y\n".repeat(1_500_000));
+    assert!(heard == b"y\n".repeat(1_500_000), "{} bytes", heard.len());
     assert!(bench.workspace().join("done").exists());
 }
 

@@ -35,7 +35,11 @@ async fn a_program_that_asks_is_answered() {
 #[tokio::test]
 async fn control_c_interrupts_and_a_pipe_takes_no_input() {
     let bench = Bench::new().await;
-    let command = with_terminal(&bench, 1, "trap 'echo caught; exit 3' INT; echo up; sleep 600");
+    let command = with_terminal(
+        &bench,
+        1,
+        "trap 'echo caught; exit 3' INT; echo up; while :; do sleep 0.02; done",
+    );
     bench.guest.start(&command).await.unwrap();
     let mut events = bench.guest.attach(command.key, 0).await.unwrap();
     until(&mut events, "up").await;

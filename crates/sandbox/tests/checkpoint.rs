@@ -1,0 +1,224 @@
+//! Checkpoints and restores through the real guest program.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "checkpoint/bench.rs"]
+mod bench;
+#[path = "checkpoint/hooked.rs"]
+mod hooked;
+#[path = "checkpoint/random.rs"]
+mod random;
+
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moat_sandbox::checkpoint::{CheckpointError, RestoreError};
+use moat_snapshot::Node;
+
+use crate::bench::{Bench, store};
+use crate::hooked::Hooked;
+
+/// What `find` shows of a folder that a restore has to bring back.
+fn picture(folder: &Path) -> String {
+    let script = "find . -mindepth 1 ! -type l -printf '%P %y %m %T@ %n\\n' -o \
+                  -mindepth 1 -type l -printf '%P %y %l %T@\\n' | sort; \
+                  find . -type f -exec sha256sum {} + | sort";
+    let out = std::process::Command::new("sh").arg("-c").arg(script).current_dir(folder).output();
+    let text = String::from_utf8_lossy(&out.unwrap().stdout).into_owned();
+    // A folder's links are the file system's business.
+    text.lines()
+        .map(|line| if line.contains(" d ") { line.rsplit_once(' ').unwrap().0 } else { line })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn one_of_everything(folder: &Path) {
+    fs::create_dir_all(folder.join("d/empty")).unwrap();
+    fs::write(folder.join("d/file"), "content").unwrap();
+    fs::hard_link(folder.join("d/file"), folder.join("name")).unwrap();
+    symlink("/absolute/nowhere", folder.join("link")).unwrap();
+    fs::write(folder.join("large"), vec![7; 3 << 20]).unwrap();
+    let sparse = fs::File::create(folder.join("sparse")).unwrap();
+    sparse.set_len(40 << 20).unwrap();
+    sparse.write_all_at(b"end", (40 << 20) - 3).unwrap();
+    fs::set_permissions(folder.join("large"), fs::Permissions::from_mode(0o4750)).unwrap();
+    fs::set_permissions(folder.join("d/empty"), fs::Permissions::from_mode(0o555)).unwrap();
+    let old = std::time::UNIX_EPOCH + Duration::from_millis(1_234_567_890_123);
+    fs::File::open(folder.join("d/file")).unwrap().set_modified(old).unwrap();
+    fs::File::open(folder.join("d")).unwrap().set_modified(old).unwrap();
+}
+
+#[tokio::test]
+async fn a_sandbox_comes_back_as_it_was() {
+    let (_dir, snapshots) = store();
+    let first = Bench::new().await;
+    one_of_everything(&first.workspace());
+    one_of_everything(&first.home());
+    fs::create_dir_all(first.home().join(".cache/big")).unwrap();
+    let mut checkpoints = first.checkpointer(&snapshots);
+    let report = checkpoints.checkpoint().await.unwrap();
+    assert!(!report.unchanged && report.changed_count > 0);
+    assert_eq!(report.files, 8);
+
+    let second = Bench::new().await;
+    let mut restored = second.checkpointer(&snapshots);
+    restored.restore(report.snapshot).await.unwrap();
+    assert_eq!(picture(&second.workspace()), picture(&first.workspace()));
+    assert!(!second.home().join(".cache").exists());
+    let sparse = fs::metadata(second.workspace().join("sparse")).unwrap();
+    assert!(sparse.blocks() * 512 < 20 << 20, "holes were filled: {} blocks", sparse.blocks());
+    // Nothing changed, so the next checkpoint is the one it came from.
+    let again = restored.checkpoint().await.unwrap();
+    assert!(again.unchanged, "{:?}", again.changed);
+    assert_eq!((again.snapshot, again.new_bytes), (report.snapshot, 0));
+}
+
+#[tokio::test]
+async fn a_checkpoint_reads_and_stores_only_what_changed() {
+    let (_dir, snapshots) = store();
+    let bench = Bench::new().await;
+    for number in 0..200 {
+        bench.put(&format!("d{}/{number}", number % 10), format!("file {number}").as_bytes());
+    }
+    let guest = Arc::new(Hooked::new(bench.guest.clone()));
+    let mut checkpoints = bench.checkpointer_over(guest.clone(), &snapshots);
+    checkpoints.checkpoint().await.unwrap();
+    // Longer than a tick: from now on times tell. The first look after it settles them.
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    checkpoints.checkpoint().await.unwrap();
+    guest.take_reads();
+    let report = checkpoints.checkpoint().await.unwrap();
+    assert!(report.unchanged);
+    assert_eq!(guest.take_reads(), Vec::<String>::new());
+
+    bench.put("d3/3", b"file 4");
+    bench.put("d4/new", b"new");
+    fs::remove_file(bench.workspace().join("d5/5")).unwrap();
+    fs::set_permissions(bench.workspace().join("d6/6"), fs::Permissions::from_mode(0o700)).unwrap();
+    let report = checkpoints.checkpoint().await.unwrap();
+    assert_eq!(report.changed, ["d3/3", "d4/new", "d5/5", "d6/6"]);
+    assert_eq!(report.files, 200);
+    let mut reads = guest.take_reads();
+    reads.sort();
+    assert_eq!(reads, ["d3/3", "d4/new", "d6/6"]);
+    assert!(report.new_bytes < 10_000, "{} bytes for three small files", report.new_bytes);
+}
+
+#[tokio::test]
+async fn an_edit_within_one_tick_of_the_clock_is_seen() {
+    let (_dir, snapshots) = store();
+    let bench = Bench::new().await;
+    let mut checkpoints = bench.checkpointer(&snapshots);
+    // In place, same size, as fast as it goes: times alone would miss some of these.
+    bench.put("file", b"000");
+    let file = fs::OpenOptions::new().write(true).open(bench.workspace().join("file")).unwrap();
+    for number in 0..60 {
+        let text = format!("{number:03}");
+        file.write_all_at(text.as_bytes(), 0).unwrap();
+        let report = checkpoints.checkpoint().await.unwrap();
+        let tree = snapshots.load(report.snapshot).await.unwrap();
+        let Node::File { content, .. } = tree.workspace.get(Path::new("file")).unwrap().node else {
+            panic!()
+        };
+        assert_eq!(snapshots.read_file(content, 3).await.unwrap(), text.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_keeps_changing_is_an_error_and_the_one_before_stays() {
+    let (_dir, snapshots) = store();
+    let bench = Bench::new().await;
+    bench.put("file", b"start");
+    let guest = Arc::new(Hooked::new(bench.guest.clone()));
+    let mut checkpoints = bench.checkpointer_over(guest.clone(), &snapshots);
+    let before = checkpoints.checkpoint().await.unwrap().snapshot;
+    bench.put("file", b"x");
+    let path = bench.workspace().join("file");
+    guest.on_read(move || {
+        let length = fs::metadata(&path).unwrap().len();
+        fs::write(&path, vec![b'x'; length as usize + 1]).unwrap();
+    });
+    let failed = checkpoints.checkpoint().await;
+    let Err(CheckpointError::Changing { path, .. }) = &failed else { panic!("{failed:?}") };
+    assert_eq!(path, Path::new("file"));
+    guest.on_read(|| {});
+    let tree = snapshots.verify(before).await.unwrap();
+    assert_eq!(tree.files(), 1);
+    assert!(!checkpoints.checkpoint().await.unwrap().unchanged);
+}
+
+#[tokio::test]
+async fn processes_go_on_whatever_becomes_of_the_checkpoint() {
+    let (_dir, snapshots) = store();
+    let bench = Bench::new().await;
+    bench.guest.start(&bench.shell(1, "while :; do echo tick; sleep 0.01; done")).await.unwrap();
+    let guest = Arc::new(Hooked::new(bench.guest.clone()));
+    let mut checkpoints = bench.checkpointer_over(guest.clone(), &snapshots);
+    checkpoints.checkpoint().await.unwrap();
+    assert_eq!(guest.thawed().await, 1);
+    guest.fail_scans();
+    assert!(checkpoints.checkpoint().await.is_err());
+    assert_eq!(guest.thawed().await, 2);
+    // Given up in the middle of a scan.
+    guest.hang_scans();
+    let dropped = tokio::time::timeout(Duration::from_millis(50), checkpoints.checkpoint()).await;
+    assert!(dropped.is_err());
+    assert_eq!(guest.thawed().await, 3);
+    // It really runs: more output comes.
+    let mut events = bench.guest.attach(bench.key(1), 0).await.unwrap();
+    for _ in 0..3 {
+        assert!(events.recv().await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn special_files_are_left_out_and_counted() {
+    let (_dir, snapshots) = store();
+    let bench = Bench::new().await;
+    let made = std::process::Command::new("mkfifo").arg(bench.workspace().join("pipe")).status();
+    assert!(made.unwrap().success());
+    let report = bench.checkpointer(&snapshots).checkpoint().await.unwrap();
+    assert_eq!((report.skipped_special, report.files), (1, 0));
+}
+
+#[tokio::test]
+async fn damage_is_named_and_another_snapshot_still_restores() {
+    let (dir, snapshots) = store();
+    let bench = Bench::new().await;
+    bench.put("file", b"whole");
+    let mut checkpoints = bench.checkpointer(&snapshots);
+    let whole = checkpoints.checkpoint().await.unwrap().snapshot;
+    bench.put("large", &vec![5; 2 << 20]);
+    let damaged = checkpoints.checkpoint().await.unwrap().snapshot;
+    let id = snapshots.id_of(&vec![5; 2 << 20]).to_string();
+    let blob = dir.path().join("blobs").join(&id[..2]).join(&id[2..]);
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[1 << 20] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    let fresh = Bench::new().await;
+    let failed = fresh.checkpointer(&snapshots).restore(damaged).await;
+    let Err(RestoreError::Load(error)) = failed else { panic!("{failed:?}") };
+    assert!(error.to_string().contains(&id), "{error}");
+    let fresh = Bench::new().await;
+    fresh.checkpointer(&snapshots).restore(whole).await.unwrap();
+    assert_eq!(fs::read(fresh.workspace().join("file")).unwrap(), b"whole");
+}
+
+/// Futures of this crate are spawned by whoever drives a run.
+#[tokio::test]
+async fn futures_can_be_sent() {
+    fn sent<T: Send>(value: T) -> T {
+        value
+    }
+    let (dir, snapshots) = store();
+    let bench = Bench::new().await;
+    let mut checkpoints = bench.checkpointer(&snapshots);
+    let folders = moat_sandbox::materialise::HostFolders::new(dir.path());
+    let manifest = moat_sandbox::manifest::Manifest::default();
+    let made = moat_sandbox::materialise::materialise(&manifest, &folders, &snapshots, &|_| {});
+    let made = sent(made).await.unwrap();
+    sent(checkpoints.restore(made.snapshot)).await.unwrap();
+    assert!(sent(checkpoints.checkpoint()).await.unwrap().unchanged);
+}
