@@ -5,7 +5,7 @@
 //! body       01 nonce[24] sealed[…] tag[16]   sealed under the scope's data key, header as AAD
 //!            02 blob id[32] size[8, LE]       the form above is in the blob store
 //!            03 mac[32] plain[…]              readable for ever: the tombstone of an erasure
-//!            absent                           destroyed by an erasure
+//!            00 00 …                          destroyed by an erasure
 //! body hash  BLAKE3(body as stored)
 //! chain      BLAKE3-derive("moat 2026 journal chain v1")(chain before ‖ header ‖ body hash);
 //!            before the first event: the same function of (tenant ‖ 00 ‖ run)

@@ -227,23 +227,26 @@ impl BatchWrite {
         for id in &self.consumed {
             self.consume(db, id)?;
         }
+        if let Some((status, facts)) = &self.index {
+            let mut replace = db.prepare_cached(
+                "INSERT OR REPLACE INTO listings (number, status, facts) VALUES (?1, ?2, ?3)",
+            )?;
+            replace.execute(params![self.number, status, facts])?;
+        }
         Ok(Ok(()))
     }
 
     /// The one place that decides whether an append may happen.
     fn move_head(&self, db: &Connection) -> rusqlite::Result<bool> {
         let mut update = db.prepare_cached(
-            "UPDATE runs SET head = ?1, chain = ?2, touched_at = ?3,
-                 status = coalesce(?4, status), facts = coalesce(?5, facts)
-             WHERE number = ?6 AND tenant = ?7 AND run = ?8
-                 AND epoch = ?9 AND head = ?10 AND erased = 0",
+            "UPDATE runs SET head = ?1, chain = ?2, touched_at = ?3
+             WHERE number = ?4 AND tenant = ?5 AND run = ?6
+                 AND epoch = ?7 AND head = ?8 AND erased = 0",
         )?;
         let changed = update.execute(params![
             db::signed(self.head.seq.0),
             self.head.chain.0,
             db::signed(now_ms()),
-            self.index.as_ref().map(|(status, _)| status),
-            self.index.as_ref().map(|(_, facts)| facts),
             self.number,
             self.tenant.as_str(),
             self.run.as_bytes(),
@@ -273,11 +276,12 @@ impl BatchWrite {
 }
 
 pub(super) fn insert(db: &Connection, number: i64, row: &Row) -> rusqlite::Result<()> {
-    let id = db::event_id(number, row.seq);
-    let id = id.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, number))?;
     let mut insert = db.prepare_cached(
-        "INSERT INTO events (id, header, body_hash, chain, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO events (number, seq, header, body_hash, chain, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
-    insert.execute(params![id, row.header, row.stored.hash.0, row.chain.0, row.stored.bytes])?;
+    let Row { seq, header, stored, chain } = row;
+    let seq = db::signed(seq.0);
+    insert.execute(params![number, seq, header, stored.hash.0, chain.0, stored.bytes])?;
     Ok(())
 }

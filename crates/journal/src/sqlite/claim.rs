@@ -170,8 +170,8 @@ async fn raise(
     old: u64,
     generation: u64,
 ) -> Result<Option<(RunRow, Vec<u8>)>, ClaimError> {
-    let announced = shared.wakes.announce(tenant, run, Topic::Inbox, false);
-    let wake = announced.map_err(|error| StorageError::from_io(&shared.data_dir, error))?;
+    let promised = shared.wakes.promise(tenant, run, Topic::Inbox, false);
+    let wake = promised.map_err(|error| StorageError::from_io(&shared.data_dir, error))?;
     let tenant = tenant.clone();
     let raised = shared.writer.write(vec![wake], move |db| {
         let sql = "UPDATE runs SET epoch = epoch + 1, generation = ?4, touched_at = ?5
@@ -205,8 +205,8 @@ async fn owner(
 ) -> Result<SqliteOwner, ClaimError> {
     let key = DataKey::unwrap(&shared.keys, tenant, row.scope, wrapped);
     let key = key.ok_or(ClaimError::WrongKey { run })?;
-    let announced = shared.wakes.announce(tenant, run, Topic::Events, true);
-    let wake = announced.map_err(|error| StorageError::from_io(&shared.data_dir, error))?;
+    let promised = shared.wakes.promise(tenant, run, Topic::Events, true);
+    let wake = promised.map_err(|error| StorageError::from_io(&shared.data_dir, error))?;
     let head = Head { seq: row.head, chain: row.chain };
     let tenant = tenant.clone();
     Ok(SqliteOwner::new(

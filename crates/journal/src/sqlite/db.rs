@@ -2,7 +2,6 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use moat_core::Seq;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::schema;
@@ -97,12 +96,6 @@ impl StorageError {
             _ => Self::Other { path, source: error.into() },
         }
     }
-}
-
-/// An event's key in the file.
-pub(super) fn event_id(number: i64, seq: Seq) -> Option<i64> {
-    let seq = i64::from(u32::try_from(seq.0).ok()?);
-    number.checked_mul(1 << 32)?.checked_add(seq)
 }
 
 /// A number that was stored as SQLite's signed integer. What cannot be is taken as zero: the

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use moat_core::{BlobId, Epoch, EventHeader, RunId, Seq, TenantId};
+use moat_core::{BlobId, Epoch, EventHeader, RunId, TenantId};
 use rusqlite::{Connection, params};
 
 use super::anchor::Anchor;
@@ -92,7 +92,7 @@ async fn destroy(
         let lock = claim::take_lock(shared, tenant, member.run, member.row.generation).await?;
         let Some(lock) = lock else { return Err(held(shared, tenant, member).await?) };
         locks.push(lock);
-        let wake = shared.wakes.announce(tenant, member.run, Topic::Events, true);
+        let wake = shared.wakes.promise(tenant, member.run, Topic::Events, true);
         wakes.push(wake.map_err(|error| StorageError::from_io(&shared.data_dir, error))?);
     }
     let expected: Vec<_> = members
@@ -151,17 +151,17 @@ fn destroy_run(
     tombstone: &NewEvent,
 ) -> rusqlite::Result<()> {
     let Member { run, row } = member;
-    let (first, last) = range(row)?;
-    // The places of large bodies stay until those are deleted.
-    let sql = "UPDATE events SET body = NULL
-               WHERE id BETWEEN ?1 AND ?2 AND substr(body, 1, 1) <> x'02'";
-    db.execute(sql, params![first, last])?;
+    // In place, as the key. The places of large bodies stay until those are deleted.
+    let sql = "UPDATE events SET body = zeroblob(length(body))
+               WHERE number = ?1 AND substr(body, 1, 1) <> x'02'";
+    db.execute(sql, [row.number])?;
     let sql = "DELETE FROM inbox WHERE tenant = ?1 AND run = ?2";
     db.execute(sql, params![tenant.as_str(), run.as_bytes()])?;
+    db.execute("DELETE FROM listings WHERE number = ?1", [row.number])?;
     let stone = tombstone_row(keys, tenant, member, tombstone);
     append::insert(db, row.number, &stone)?;
-    let sql = "UPDATE runs SET erased = 1, epoch = ?2, head = ?3, chain = ?4, touched_at = ?5,
-               status = NULL, facts = NULL WHERE number = ?1";
+    let sql = "UPDATE runs SET erased = 1, epoch = ?2, head = ?3, chain = ?4, touched_at = ?5
+               WHERE number = ?1";
     let (epoch, head) = (db::signed(row.epoch.next().0), db::signed(stone.seq.0));
     db.execute(sql, params![row.number, epoch, head, stone.chain.0, db::signed(now_ms())])?;
     Ok(())
@@ -187,17 +187,10 @@ fn tombstone_row(keys: &Keys, tenant: &TenantId, member: &Member, event: &NewEve
     Row { seq, header, stored, chain }
 }
 
-fn range(row: &RunRow) -> rusqlite::Result<(i64, i64)> {
-    let out_of_range = || rusqlite::Error::IntegralValueOutOfRange(0, row.number);
-    let first = db::event_id(row.number, Seq(0)).ok_or_else(out_of_range)?;
-    let last = db::event_id(row.number, Seq(u32::MAX.into())).ok_or_else(out_of_range)?;
-    Ok((first, last))
-}
-
 /// Deletes large bodies, then their places in the rows.
 async fn clear_blobs(shared: &Arc<Shared>, member: &Member) -> Result<(), String> {
-    let (first, last) = range(&member.row).map_err(|error| error.to_string())?;
-    let places = reader::view(shared, move |shared, db| load_places(shared, db, first, last));
+    let number = member.row.number;
+    let places = reader::view(shared, move |shared, db| load_places(shared, db, number));
     let places = places.await.map_err(|error| error.to_string())?;
     if places.is_empty() {
         return Ok(());
@@ -207,23 +200,18 @@ async fn clear_blobs(shared: &Arc<Shared>, member: &Member) -> Result<(), String
     }
     shared.blobs.sync().await.map_err(|error| error.to_string())?;
     let cleared = shared.writer.write(Vec::new(), move |db| {
-        let sql = "UPDATE events SET body = NULL
-                   WHERE id BETWEEN ?1 AND ?2 AND substr(body, 1, 1) = x'02'";
-        db.execute(sql, params![first, last])
+        let sql = "UPDATE events SET body = zeroblob(length(body))
+                   WHERE number = ?1 AND substr(body, 1, 1) = x'02'";
+        db.execute(sql, [number])
     });
     cleared.await.map(|_| ()).map_err(|error| error.to_string())
 }
 
-fn load_places(
-    shared: &Shared,
-    db: &Connection,
-    first: i64,
-    last: i64,
-) -> rusqlite::Result<Vec<BlobId>> {
+fn load_places(shared: &Shared, db: &Connection, number: i64) -> rusqlite::Result<Vec<BlobId>> {
     let mut select = db.prepare_cached(
-        "SELECT body FROM events WHERE id BETWEEN ?1 AND ?2 AND substr(body, 1, 1) = x'02'",
+        "SELECT body FROM events WHERE number = ?1 AND substr(body, 1, 1) = x'02'",
     )?;
-    let mut rows = select.query(params![first, last])?;
+    let mut rows = select.query([number])?;
     let mut places = Vec::new();
     while let Some(row) = rows.next()? {
         let stored: Vec<u8> = row.get(0)?;

@@ -44,8 +44,8 @@ pub(super) async fn post(
     let key = DataKey::unwrap(&shared.keys, tenant, row.scope, &wrapped);
     let sealed = seal(&key.ok_or(InboxError::WrongKey { run })?, tenant, run, &entry);
     let sealed = sealed.map_err(|error| StorageError::from_random(&shared.data_dir, error))?;
-    let announced = shared.wakes.announce(tenant, run, Topic::Inbox, false);
-    let wake = announced.map_err(|error| StorageError::from_io(&shared.data_dir, error))?;
+    let promised = shared.wakes.promise(tenant, run, Topic::Inbox, false);
+    let wake = promised.map_err(|error| StorageError::from_io(&shared.data_dir, error))?;
     let (tenant, id, at) = (tenant.clone(), entry.id, entry.at);
     let posted =
         shared.writer.write(vec![wake], move |db| insert(db, &tenant, run, &id, at, &sealed));

@@ -27,20 +27,26 @@ pub(super) struct RawEvent {
     pub(super) header: Vec<u8>,
     pub(super) body_hash: Hash,
     pub(super) chain: Hash,
+    /// Absent: overwritten by an erasure.
     pub(super) body: Option<Vec<u8>>,
 }
 
 impl RawEvent {
-    /// Reads a row that selects `id, header, body_hash, chain, body`.
+    /// Reads a row that selects `seq, header, body_hash, chain, body`.
     pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        let id: i64 = row.get(0)?;
+        let body: Vec<u8> = row.get(4)?;
         Ok(Self {
-            seq: Seq(db::unsigned(id & 0xffff_ffff)),
+            seq: Seq(db::unsigned(row.get(0)?)),
             header: row.get(1)?,
             body_hash: Hash(row.get(2)?),
             chain: Hash(row.get(3)?),
-            body: row.get(4)?,
+            body: body.iter().any(|byte| *byte != 0).then_some(body),
         })
+    }
+
+    /// Bytes that it takes in memory.
+    pub(super) fn size(&self) -> usize {
+        self.header.len().saturating_add(self.body.as_ref().map_or(0, Vec::len))
     }
 
     /// What is wrong with it as the event after `before`; otherwise its header.
@@ -146,25 +152,23 @@ fn load_page(
 }
 
 fn load_events(db: &Connection, after: Seq, limit: usize, page: &mut Page) -> rusqlite::Result<()> {
-    let out_of_range = || rusqlite::Error::IntegralValueOutOfRange(0, page.row.number);
-    let first = db::event_id(page.row.number, after).ok_or_else(out_of_range)?;
-    let last = db::event_id(page.row.number, page.row.head).ok_or_else(out_of_range)?;
+    let (number, first, last) = (page.row.number, db::signed(after.0), db::signed(page.row.head.0));
     if after.0 > 0 {
-        let mut find = db.prepare_cached("SELECT chain FROM events WHERE id = ?1")?;
-        let before = find.query_row([first], |row| row.get(0)).optional()?;
+        let mut find =
+            db.prepare_cached("SELECT chain FROM events WHERE number = ?1 AND seq = ?2")?;
+        let before = find.query_row([number, first], |row| row.get(0)).optional()?;
         page.before = Hash(before.unwrap_or_default());
     }
     let mut select = db.prepare_cached(
-        "SELECT id, header, body_hash, chain, body FROM events
-         WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
+        "SELECT seq, header, body_hash, chain, body FROM events
+         WHERE number = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT ?4",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut rows = select.query(params![first, last, limit])?;
+    let mut rows = select.query(params![number, first, last, limit])?;
     let mut bytes = 0_usize;
     while let Some(row) = rows.next()? {
         let event = RawEvent::from_row(row)?;
-        bytes = bytes.saturating_add(event.header.len());
-        bytes = bytes.saturating_add(event.body.as_ref().map_or(0, Vec::len));
+        bytes = bytes.saturating_add(event.size());
         page.events.push(event);
         if bytes >= MAX_BYTES {
             break;
@@ -221,7 +225,7 @@ fn load_list(
 ) -> rusqlite::Result<Vec<Listed>> {
     let mut select = db.prepare_cached(
         "SELECT run, head, created_at, touched_at, status, facts, generation, runs.scope, wrapped
-         FROM runs LEFT JOIN scopes USING (tenant, scope)
+         FROM runs LEFT JOIN listings USING (number) LEFT JOIN scopes USING (tenant, scope)
          WHERE tenant = ?1 ORDER BY runs.number DESC LIMIT ?2",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);

@@ -13,13 +13,13 @@ const APPLICATION: i64 = 0x6d6f_6174;
 /// The newest format that this code reads and writes.
 const FORMAT: i64 = 1;
 
-/// Every key begins with the tenant. `runs.number` stands for (tenant, run) inside this file, so
-/// that an event's key is one integer, `number * 2^32 + seq`: the events of a run lie together,
-/// an append touches one page of them, and a damaged page harms one run and at most its neighbour.
+/// Every key begins with the tenant; `runs.number` stands for (tenant, run) inside this file.
 ///
-/// `scopes` only ever grows at its end and a key is destroyed by overwriting it in place, so that
-/// no page ever splits and leaves a stale copy of a key in its slack. The same goes for nothing
-/// else: without the key, what is left of bodies is noise.
+/// `scopes` and `events` only ever grow at their ends, and what is destroyed in them is
+/// overwritten by zeros of the same length. So no row of them is ever moved, no page is split or
+/// merged, and no stale copy of a key or a body stays behind in the slack of a page. That is also
+/// what makes appends cheap: a group of them fills new pages, whichever runs they belong to.
+/// (Inbox entries and listings do move; they are sealed under the scope's key as well.)
 const TABLES: &str = "
 CREATE TABLE scopes (
     number  INTEGER PRIMARY KEY,
@@ -40,19 +40,25 @@ CREATE TABLE runs (
     created_at INTEGER NOT NULL,
     touched_at INTEGER NOT NULL,
     erased     INTEGER NOT NULL,
-    status     TEXT,
-    facts      BLOB,
     UNIQUE (tenant, run)
 ) STRICT;
 CREATE INDEX runs_by_age ON runs (tenant, number);
 CREATE INDEX runs_by_scope ON runs (tenant, scope);
+CREATE TABLE listings (
+    number INTEGER PRIMARY KEY,
+    status TEXT NOT NULL,
+    facts  BLOB NOT NULL
+) STRICT;
 CREATE TABLE events (
     id        INTEGER PRIMARY KEY,
+    number    INTEGER NOT NULL,
+    seq       INTEGER NOT NULL,
     header    BLOB NOT NULL,
     body_hash BLOB NOT NULL,
     chain     BLOB NOT NULL,
-    body      BLOB
+    body      BLOB NOT NULL
 ) STRICT;
+CREATE UNIQUE INDEX events_of_runs ON events (number, seq);
 CREATE TABLE inbox (
     number   INTEGER PRIMARY KEY,
     tenant   TEXT NOT NULL,
@@ -102,6 +108,7 @@ fn check(connection: &Connection, data_dir: &Path, path: &Path) -> Result<(), Op
 /// crash nor a second process ever meets half a journal.
 fn create(data_dir: &Path, path: &Path) -> Result<(), OpenError> {
     let at = |error: io::Error| StorageError::from_io(data_dir, error);
+    let is_new = !data_dir.exists();
     for dir in [data_dir.to_owned(), data_dir.join("locks"), data_dir.join("wake")] {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(at)?;
@@ -111,8 +118,8 @@ fn create(data_dir: &Path, path: &Path) -> Result<(), OpenError> {
     let linked = built.and_then(|()| link_into_place(&draft, path).map_err(at));
     let _ = fs::remove_file(&draft);
     linked?;
-    let parents = [Some(data_dir), data_dir.parent()];
-    for dir in parents.into_iter().flatten().filter(|dir| !dir.as_os_str().is_empty()) {
+    let dirs = [Some(data_dir), data_dir.parent().filter(|_| is_new)];
+    for dir in dirs.into_iter().flatten().filter(|dir| !dir.as_os_str().is_empty()) {
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(at)?;
     }
     Ok(())

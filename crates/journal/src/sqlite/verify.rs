@@ -123,19 +123,15 @@ fn load_page(
 
 /// Whatever lies in the run's range, also beyond the head that its row names.
 fn load_events(db: &Connection, after: Seq, page: &mut Page) -> rusqlite::Result<()> {
-    let out_of_range = || rusqlite::Error::IntegralValueOutOfRange(0, page.row.number);
-    let first = db::event_id(page.row.number, after).ok_or_else(out_of_range)?;
-    let last = db::event_id(page.row.number, Seq(u32::MAX.into())).ok_or_else(out_of_range)?;
     let mut select = db.prepare_cached(
-        "SELECT id, header, body_hash, chain, body FROM events
-         WHERE id > ?1 AND id <= ?2 ORDER BY id",
+        "SELECT seq, header, body_hash, chain, body FROM events
+         WHERE number = ?1 AND seq > ?2 ORDER BY seq",
     )?;
-    let mut rows = select.query(params![first, last])?;
+    let mut rows = select.query(params![page.row.number, db::signed(after.0)])?;
     let mut bytes = 0_usize;
     while let Some(row) = rows.next()? {
         let event = RawEvent::from_row(row)?;
-        bytes = bytes.saturating_add(event.header.len());
-        bytes = bytes.saturating_add(event.body.as_ref().map_or(0, Vec::len));
+        bytes = bytes.saturating_add(event.size());
         page.events.push(event);
         if page.events.len() >= PAGE || bytes >= PAGE_BYTES {
             page.is_last = false;

@@ -2,15 +2,16 @@
 //!
 //! In `DATA/wake` every run that is being written has a file for each of two topics. Whoever is
 //! going to commit something opens the file *for writing before the commit* and keeps it open
-//! ([`Wake`]). After the commit it opens and closes the file once more ([`Wake::touch`]). Readers
-//! watch the folder for `IN_CLOSE_WRITE` and look into the journal again when it comes.
+//! ([`Wake`]). After the commit it reads the file's one byte ([`Wake::announce`]), which costs less
+//! than anything else that can be heard and writes nothing. Readers watch the folder for
+//! `IN_ACCESS` and `IN_CLOSE_WRITE` and look into the journal again when either comes.
 //!
 //! Nothing is missed: a reader starts to watch before it reads, so a commit that it did not read
 //! is followed by an event that it sees. After that commit the writer either lives to touch the
 //! file, or dies; then the kernel closes the descriptor that it held since before the commit, and
-//! that is the same event. (A writer that is stopped between commit and touch delays its readers
+//! that can be heard too. (A writer that is stopped between commit and touch delays its readers
 //! until it goes on, dies, or anybody else writes to the run.) When the kernel's queue of events
-//! overflows, all readers look again. Opening and closing writes nothing to the disk.
+//! overflows, all readers look again.
 //!
 //! Names carry tenant and run, so a reader wakes for its own run only. An owner removes the
 //! files when it lets go; events of a removed file still come under its name.
@@ -19,7 +20,7 @@ mod watch;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -57,7 +58,7 @@ impl Wakes {
     }
 
     /// To be called before the commit that it announces. With `remove` its drop removes the file.
-    pub(super) fn announce(
+    pub(super) fn promise(
         &self,
         tenant: &TenantId,
         run: RunId,
@@ -94,9 +95,19 @@ impl Wakes {
 
 impl Wake {
     /// To be called after the commit.
-    pub(super) fn touch(&self) {
-        // If this fails (no descriptors left), the event comes when `held` is closed.
-        drop(open(&self.path));
+    pub(super) fn announce(self: Arc<Self>) {
+        // Where nobody else holds it, closing it is what readers hear; once is enough.
+        if Arc::strong_count(&self) > 1 {
+            self.touch();
+        }
+    }
+
+    fn touch(&self) {
+        let heard =
+            self.held.as_ref().is_some_and(|file| matches!(file.read_at(&mut [0], 0), Ok(1)));
+        if !heard {
+            drop(open(&self.path));
+        }
     }
 }
 
@@ -110,7 +121,13 @@ impl Drop for Wake {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+    let mut options = OpenOptions::new();
+    let file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.len() == 0 {
+        file.write_all_at(b"\n", 0)?;
+    }
+    Ok(file)
 }
 
 fn name(tenant: &TenantId, run: RunId, topic: Topic) -> String {

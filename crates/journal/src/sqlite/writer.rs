@@ -56,9 +56,7 @@ where
     fn answer(self: Box<Self>, committed: Result<(), StorageError>) {
         let Self { done, wakes, reply, .. } = *self;
         if committed.is_ok() {
-            for wake in &wakes {
-                wake.touch();
-            }
+            wakes.into_iter().for_each(Wake::announce);
         }
         // `done` is there whenever the transaction was committed.
         let answer = committed

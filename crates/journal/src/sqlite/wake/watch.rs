@@ -12,7 +12,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
-/// The thread that hears of closed files and tells who subscribed to their names.
+/// The thread that hears of touched files and tells who subscribed to their names.
 pub(super) struct Watch {
     subscribers: Arc<Subscribers>,
     stop: Arc<OwnedFd>,
@@ -33,7 +33,8 @@ impl Watch {
     pub(super) fn start(dir: &Path) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        inotify::add_watch(&events, dir, WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR)?;
+        let heard = WatchFlags::ACCESS | WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR;
+        inotify::add_watch(&events, dir, heard)?;
         let stop = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
         let subscribers = Arc::new(Subscribers::default());
         let thread = std::thread::Builder::new().name("journal-wake".to_owned()).spawn({
