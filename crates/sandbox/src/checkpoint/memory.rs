@@ -180,3 +180,6 @@ fn meta_of(stat: &FileStat) -> Meta {
         xattrs: stat.xattrs.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;
