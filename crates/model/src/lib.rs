@@ -14,6 +14,28 @@
 //! - [`KeySource`] says where its key comes from: a value, a file, a command.
 //! - [`PriceTable`] turns tokens into money.
 //!
+//! ```
+//! use moat_core::Item;
+//! use moat_model::{Model, ModelRequest, ReplayModel, Transcript};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let transcript = Transcript::parse("turns: [{output: [{type: message, text: Hello.}]}]")?;
+//! let request = ModelRequest {
+//!     model: "any".to_owned(),
+//!     instructions: None,
+//!     input: vec![Item::user_message("Say hello.")],
+//!     tools: Vec::new(),
+//!     settings: Default::default(),
+//!     stream: true,
+//!     cache_key: None,
+//! };
+//! let answer = ReplayModel::new(transcript).respond(&request, &|_delta| {}).await?;
+//! assert_eq!(answer.output[0].message_text().as_deref(), Some("Hello."));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! This crate must not know tools, sandboxes or journals. It reads neither the environment nor the
 //! home folder; the one exception is the look-up of the host's certificate authorities, which
 //! follows `SSL_CERT_FILE` and `SSL_CERT_DIR` as every other program on the host does.
