@@ -141,13 +141,12 @@ fn write_back(
 ) -> anyhow::Result<WriteBack> {
     let none =
         || usage(format!("run {run} did not start from a folder; `moat diff {run}` shows it"));
-    let origin = state.origin().ok_or_else(none)?;
     let base = state.first_checkpoint().ok_or_else(none)?;
     let (_, last) = state.checkpoint().ok_or_else(none)?;
     let folder = match to {
         Some(folder) => std::fs::canonicalize(folder)
             .with_context(|| format!("cannot write to `{}`", folder.display()))?,
-        None => PathBuf::from(&origin.folder),
+        None => PathBuf::from(&state.origin().ok_or_else(none)?.folder),
     };
     let records = engine.home.data.join("writeback").join(run.to_string());
     let scratch = engine.home.data.join("scratch");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use moat_core::{
@@ -204,9 +204,4 @@ pub(crate) fn read_prompt(given: &str) -> anyhow::Result<String> {
         return Err(usage("the prompt is empty; say what is to be done, or `-` to read it"));
     }
     Ok(prompt)
-}
-
-/// Whether a folder is there, for errors that say what to do.
-pub(crate) fn is_folder(path: &Path) -> bool {
-    path.is_dir()
 }

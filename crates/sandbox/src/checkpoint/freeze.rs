@@ -10,10 +10,9 @@ pub(super) struct Frozen {
 impl Frozen {
     pub(super) async fn begin(guest: &Arc<dyn Guest>) -> Result<Self, GuestError> {
         // Made before the first byte is sent: whoever gives up in the middle thaws as well.
-        let mut frozen = Self { guest: Some(Arc::clone(guest)) };
-        if !guest.freeze().await? {
-            frozen.guest = None;
-        }
+        // A guest without processes is thawed too: until then it starts none.
+        let frozen = Self { guest: Some(Arc::clone(guest)) };
+        guest.freeze().await?;
         Ok(frozen)
     }
 
