@@ -9,6 +9,7 @@
 //! without blanks at both ends), and only where none of that matches anything with typographic
 //! punctuation folded. Untouched bytes of a file are copied, never decoded and written anew.
 
+mod anchors;
 mod closest;
 mod envelope;
 mod files;
@@ -29,7 +30,7 @@ mod tests;
 use moat_core::Retryable;
 
 pub use guest::GuestFiles;
-pub use plan::{Plan, PlanError, plan};
+pub use plan::{Plan, PlanError, plan, success_text};
 pub use view::{FileNode, FileSource, SourceError};
 pub use wire::{APPLY_PATCH, apply_patch_tool};
 

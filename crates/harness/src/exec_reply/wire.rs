@@ -56,8 +56,8 @@ pub fn exec_command_tool() -> Value {
                     "type": ["integer", "null"],
                     "minimum": 1,
                     "default": null,
-                    "description": "Milliseconds after which the command is stopped, also in the \
-                        background; what it wrote is kept. No limit if left out.",
+                    "description": "Stops the command if it still runs after so many milliseconds \
+                        of this call's wait; what it wrote is kept. No limit if left out.",
                 },
             },
             "required": ["cmd"],

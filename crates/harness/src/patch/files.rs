@@ -90,19 +90,38 @@ pub(super) async fn hash_file(
 ) -> Result<Hash, SourceError> {
     let mut hasher = blake3::Hasher::new();
     read_file(source, path, size, |part| {
-        hasher.update(part);
+        hasher.update(&part);
     })
     .await?;
     Ok(Hash(*hasher.finalize().as_bytes()))
 }
 
-/// Reads exactly `size` bytes. A source that gives more than it was asked for, or another size
-/// than it said, is refused: the file changed, or the source lies.
-pub(super) async fn read_file(
+/// A whole file of at most [`super::MAX_FILE_BYTES`].
+pub(super) async fn read_whole(
     source: &dyn FileSource,
     path: &Path,
     size: u64,
-    mut sink: impl FnMut(&[u8]) + Send,
+) -> Result<Vec<u8>, SourceError> {
+    let mut content = Vec::new();
+    read_file(source, path, size, |part| {
+        // Most files come in one piece, which is not copied.
+        if content.is_empty() {
+            content = part;
+        } else {
+            content.extend(part);
+        }
+    })
+    .await?;
+    Ok(content)
+}
+
+/// Reads exactly `size` bytes. A source that gives more than it was asked for, or another size
+/// than it said, is refused: the file changed, or the source lies.
+async fn read_file(
+    source: &dyn FileSource,
+    path: &Path,
+    size: u64,
+    mut sink: impl FnMut(Vec<u8>) + Send,
 ) -> Result<(), SourceError> {
     let changed = || SourceError::Refused("the file changed while it was read; try again".into());
     let mut offset = 0;
@@ -112,8 +131,8 @@ pub(super) async fn read_file(
         if part.is_empty() || part.len() as u64 > u64::from(wanted) {
             return Err(changed());
         }
-        sink(&part);
         offset += part.len() as u64;
+        sink(part);
     }
     Ok(())
 }

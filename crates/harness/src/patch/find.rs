@@ -1,6 +1,8 @@
-use std::collections::HashMap;
+use std::cell::OnceCell;
+use std::hash::{DefaultHasher, Hasher as _};
 
 use super::hunk::Hunk;
+use super::lines::Lines;
 
 /// How much two lines may differ and still count as the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,39 +16,115 @@ enum Rung {
 
 const RUNGS: [Rung; 3] = [Rung::Exact, Rung::TrailingBlanks, Rung::Blanks];
 
-/// Where a hunk's context stands at or after `cursor`. `lines` is the file with the empty line
-/// after a last LF; `count` leaves that one out.
-pub(super) fn locate(
-    lines: &[&str],
+/// Finds the places of hunks in one file.
+pub(super) struct Finder<'f> {
+    /// With the empty line after a last LF.
+    lines: &'f [&'f str],
+    /// Without that one.
     count: usize,
-    hunk: &Hunk<'_>,
-    cursor: usize,
-) -> Option<usize> {
-    let context = hunk.context.as_slice();
-    let end = count.saturating_sub(context.len()).max(cursor);
-    if context.is_empty() {
-        return Some(if hunk.at_end { end } else { cursor });
+    /// Made when a hunk first fails to stand exactly as it says: then every later search would
+    /// read the rest of the file several times.
+    index: OnceCell<LineIndex>,
+}
+
+impl<'f> Finder<'f> {
+    pub(super) fn new(lines: &'f Lines<'f>) -> Self {
+        Self { lines: &lines.contents, count: lines.count(), index: OnceCell::new() }
     }
-    let at_end = |rung| if hunk.at_end { search(lines, context, end, rung) } else { None };
-    let anywhere = |rung| search(lines, context, cursor, rung);
-    RUNGS
-        .into_iter()
-        .find_map(at_end)
-        .or_else(|| RUNGS.into_iter().find_map(anywhere))
-        .or_else(|| at_end(Rung::Punctuation))
-        .or_else(|| anywhere(Rung::Punctuation))
+
+    /// Where a hunk's context stands at or after `cursor`.
+    pub(super) fn locate(&self, hunk: &Hunk<'_>, cursor: usize) -> Option<usize> {
+        let context = hunk.context.as_slice();
+        let end = self.count.saturating_sub(context.len()).max(cursor);
+        if context.is_empty() {
+            return Some(if hunk.at_end { end } else { cursor });
+        }
+        let at_end = |rung| hunk.at_end.then(|| search(self.lines, context, end, rung)).flatten();
+        let anywhere = |rung| self.anywhere(context, cursor, rung);
+        RUNGS
+            .into_iter()
+            .find_map(at_end)
+            .or_else(|| RUNGS.into_iter().find_map(anywhere))
+            .or_else(|| at_end(Rung::Punctuation))
+            .or_else(|| anywhere(Rung::Punctuation))
+    }
+
+    fn anywhere(&self, context: &[&str], cursor: usize, rung: Rung) -> Option<usize> {
+        if rung == Rung::Exact && self.index.get().is_none() {
+            return search(self.lines, context, cursor, rung);
+        }
+        let index = self.index.get_or_init(|| LineIndex::of(self.lines));
+        let (offset, numbers) = index.rarest(context)?;
+        if numbers.len() > MOST_CANDIDATES {
+            return search(self.lines, context, cursor, rung);
+        }
+        let places = numbers.iter().filter_map(|(_, number)| number.checked_sub(offset));
+        places.filter(|place| *place >= cursor).find(|place| {
+            let rest = self.lines.get(*place..).unwrap_or_default();
+            rest.len() >= context.len()
+                && rest.iter().zip(context).all(|(line, wanted)| same(line, wanted, rung))
+        })
+    }
+}
+
+/// Places that are looked at one by one. With more, a search in linear time is quicker, whatever
+/// the file holds.
+const MOST_CANDIDATES: usize = 64;
+
+/// Numbers of lines by a hash of what the loosest comparison sees of them, sorted.
+struct LineIndex(Vec<(u64, usize)>);
+
+impl LineIndex {
+    fn of(lines: &[&str]) -> Self {
+        let hashed = lines.iter().enumerate().map(|(number, line)| (loose_hash(line), number));
+        let mut entries: Vec<_> = hashed.collect();
+        entries.sort_unstable();
+        Self(entries)
+    }
+
+    /// The line of `context` that stands in the fewest places, and those places.
+    fn rarest(&self, context: &[&str]) -> Option<(usize, &[(u64, usize)])> {
+        let places = context.iter().enumerate().map(|(offset, line)| (offset, self.places(line)));
+        places.min_by_key(|(_, places)| places.len())
+    }
+
+    fn places(&self, line: &str) -> &[(u64, usize)] {
+        let wanted = loose_hash(line);
+        let start = self.0.partition_point(|(hash, _)| *hash < wanted);
+        let rest = self.0.get(start..).unwrap_or_default();
+        let length = rest.partition_point(|(hash, _)| *hash == wanted);
+        rest.get(..length).unwrap_or_default()
+    }
+}
+
+fn loose_hash(line: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let line = trim(line);
+    if line.is_ascii() {
+        hasher.write(line.as_bytes());
+    } else {
+        let plain: String = line.chars().map(plain).collect();
+        hasher.write(plain.as_bytes());
+    }
+    hasher.finish()
+}
+
+fn same(line: &str, wanted: &str, rung: Rung) -> bool {
+    match rung {
+        Rung::Exact => line == wanted,
+        Rung::TrailingBlanks => trim_end(line) == trim_end(wanted),
+        Rung::Blanks => trim(line) == trim(wanted),
+        Rung::Punctuation => trim(line).chars().map(plain).eq(trim(wanted).chars().map(plain)),
+    }
 }
 
 /// The first place at or after `from` where all of `context` stands.
 fn search(lines: &[&str], context: &[&str], from: usize, rung: Rung) -> Option<usize> {
-    match rung {
-        Rung::Exact => search_by(lines, context, from, |a, b| a == b),
-        Rung::TrailingBlanks => search_by(lines, context, from, |a, b| trim_end(a) == trim_end(b)),
-        Rung::Blanks => search_by(lines, context, from, |a, b| trim(a) == trim(b)),
-        Rung::Punctuation => search_by(lines, context, from, |a, b| {
-            trim(a).chars().map(plain).eq(trim(b).chars().map(plain))
-        }),
+    // Apart, so that the usual case compiles to comparisons of bytes.
+    if rung == Rung::Exact {
+        return search_by(lines, context, from, |line, wanted| line == wanted);
     }
+    search_by(lines, context, from, |line, wanted| same(line, wanted, rung))
 }
 
 /// Knuth, Morris and Pratt's search, so that repetitive files cost no more than others.
@@ -88,70 +166,6 @@ fn borders(context: &[&str], same: &impl Fn(&str, &str) -> bool) -> Vec<usize> {
         borders.push(length);
     }
     borders
-}
-
-/// Where the lines stand that hunks name in their headers.
-pub(super) struct Anchors<'d> {
-    exact: HashMap<&'d str, Vec<usize>>,
-    trimmed: HashMap<&'d str, Vec<usize>>,
-}
-
-impl<'d> Anchors<'d> {
-    /// One pass over the file for all hunks.
-    pub(super) fn index(lines: &[&str], hunks: &[Hunk<'d>]) -> Self {
-        let mut index = Self { exact: HashMap::new(), trimmed: HashMap::new() };
-        for anchor in hunks.iter().flat_map(|hunk| &hunk.anchors) {
-            index.exact.entry(anchor).or_default();
-            index.trimmed.entry(trim(anchor)).or_default();
-        }
-        if index.exact.is_empty() {
-            return index;
-        }
-        // Most lines are told apart by their length, without hashing them.
-        let mut lengths: Vec<usize> = index.trimmed.keys().map(|anchor| anchor.len()).collect();
-        lengths.sort_unstable();
-        lengths.dedup();
-        for (number, line) in lines.iter().enumerate() {
-            let trimmed = trim(line);
-            if lengths.binary_search(&trimmed.len()).is_err() {
-                continue;
-            }
-            if let Some(places) = index.trimmed.get_mut(trimmed) {
-                places.push(number);
-            }
-            if let Some(places) = index.exact.get_mut(*line) {
-                places.push(number);
-            }
-        }
-        index
-    }
-
-    /// Moves the cursor behind the lines that the hunk's headers name. A header whose line was
-    /// passed before does not move it. A single header that is nowhere is only advice; of several,
-    /// the first that is nowhere is the error.
-    pub(super) fn advance(&self, hunk: &Hunk<'d>, cursor: usize) -> Result<usize, &'d str> {
-        let mut at = cursor;
-        for anchor in &hunk.anchors {
-            let found = self.find(anchor, cursor, at);
-            match found {
-                Some(next) => at = next,
-                None if hunk.headers > 1 => return Err(anchor),
-                None => {}
-            }
-        }
-        Ok(at)
-    }
-
-    fn find(&self, anchor: &str, hunk_start: usize, at: usize) -> Option<usize> {
-        let lists = [self.exact.get(anchor), self.trimmed.get(trim(anchor))];
-        lists.into_iter().flatten().find_map(|places| {
-            let was_passed = places.first().is_some_and(|first| *first < hunk_start);
-            if was_passed && at == hunk_start {
-                return Some(at);
-            }
-            places.get(places.partition_point(|place| *place < at)).map(|place| place + 1)
-        })
-    }
 }
 
 /// Blanks as the peer's `strip` knows them: Unicode white space and the four separators.

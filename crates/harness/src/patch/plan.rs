@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use moat_core::{Hash, Retryable};
 use moat_sandbox::FileChange;
 
-use super::files::{Files, Slot, hash_file, read_file};
+use super::files::{Files, Slot, hash_file, read_whole};
 use super::path::{WorkspacePath, normalise};
 use super::view::{FileNode, FileSource, ResolveError, Resolved, SourceError, View};
 use super::{
@@ -67,11 +67,31 @@ pub async fn plan(
     for (index, operation) in operations.iter().enumerate() {
         planner.check_paths(operation).await.map_err(|fault| fault.at(index))?;
     }
-    let mut output = Vec::new();
     for (index, operation) in operations.iter().enumerate() {
-        output.push(planner.apply(operation).await.map_err(|fault| fault.at(index))?);
+        planner.apply(operation).await.map_err(|fault| fault.at(index))?;
     }
-    Ok(planner.files.into_plan(output.join("\n")))
+    Ok(planner.files.into_plan(success_text(operations, cwd)))
+}
+
+/// The tool's reply when all of `operations` are done. It depends on nothing else, so that a patch
+/// whose reply was lost in a crash can still be answered.
+pub fn success_text(operations: &[Operation], cwd: &Path) -> String {
+    let shown = |path: &str| match normalise(path, cwd) {
+        Ok(path) => path.shown,
+        Err(_) => path.to_owned(),
+    };
+    let line = |operation: &Operation| {
+        let path = shown(&operation.path);
+        match &operation.action {
+            Action::Create { .. } => format!("Created {path}"),
+            Action::Delete => format!("Deleted {path}"),
+            Action::Update { move_to: None, .. } => format!("Updated {path}"),
+            Action::Update { move_to: Some(target), .. } => {
+                format!("Updated {path}\nMoved {path} to {}", shown(target))
+            }
+        }
+    };
+    operations.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Why one operation fails.
@@ -133,15 +153,14 @@ impl Planner<'_> {
         Ok(())
     }
 
-    async fn apply(&mut self, operation: &Operation) -> Result<String, Fault> {
+    async fn apply(&mut self, operation: &Operation) -> Result<(), Fault> {
         let path = self.normalise(&operation.path)?;
         match &operation.action {
             Action::Create { diff } => self.create(&path, diff, operation.diff_line).await,
             Action::Delete => self.delete(&path).await,
             Action::Update { diff, move_to: None } => {
                 let (file, text) = self.updated(&path, diff, operation.diff_line).await?;
-                self.write(file.path, text, file.mode)?;
-                Ok(format!("Updated {}", path.shown))
+                self.write(file.path, text, file.mode)
             }
             Action::Update { diff, move_to: Some(target) } => {
                 let target = self.normalise(target)?;
@@ -155,16 +174,15 @@ impl Planner<'_> {
         path: &WorkspacePath,
         diff: &str,
         diff_line: Option<usize>,
-    ) -> Result<String, Fault> {
+    ) -> Result<(), Fault> {
         let content = hunk::created_content(diff)
             .map_err(|bad| diff_message(path, diff_line, bad.line, &bad.message))
             .map_err(|message| fault(PatchErrorClass::Diff, message))?;
         let target = self.free_place(path, "update it instead, or delete it first").await?;
-        self.write(target, content, NEW_FILE_MODE)?;
-        Ok(format!("Created {}", path.shown))
+        self.write(target, content, NEW_FILE_MODE)
     }
 
-    async fn delete(&mut self, path: &WorkspacePath) -> Result<String, Fault> {
+    async fn delete(&mut self, path: &WorkspacePath) -> Result<(), Fault> {
         let at = self.resolve(path, false).await?;
         match at.node {
             None => return Err(not_found(path)),
@@ -178,7 +196,7 @@ impl Planner<'_> {
             }
         }
         self.view.plan_removal(&at.path);
-        Ok(format!("Deleted {}", path.shown))
+        Ok(())
     }
 
     async fn move_file(
@@ -187,7 +205,7 @@ impl Planner<'_> {
         to: &WorkspacePath,
         diff: &str,
         diff_line: Option<usize>,
-    ) -> Result<String, Fault> {
+    ) -> Result<(), Fault> {
         let (file, text) = self.updated(from, diff, diff_line).await?;
         let name = self.resolve(from, false).await?;
         let size = text.len() as u64;
@@ -203,7 +221,7 @@ impl Planner<'_> {
             }
             self.view.plan_removal(&name.path);
         }
-        Ok(format!("Updated {0}\nMoved {0} to {1}", from.shown, to.shown))
+        Ok(())
     }
 
     /// Where a file can be made, with `advice` if something is there.
@@ -285,8 +303,7 @@ impl Planner<'_> {
                 quoted(shown)
             )));
         }
-        let mut content = Vec::new();
-        read_file(self.view.source, path, size, |part| content.extend_from_slice(part))
+        let content = read_whole(self.view.source, path, size)
             .await
             .map_err(|error| Fault::source(shown, error))?;
         let slot = Slot { before: Some(Hash::of(&content)), original: content, now: None };

@@ -1,6 +1,7 @@
 use super::PatchErrorClass;
+use super::anchors::Anchors;
 use super::closest;
-use super::find::{Anchors, locate};
+use super::find::Finder;
 use super::hunk::{self, Hunk};
 use super::lines::Lines;
 use super::quoted;
@@ -44,6 +45,7 @@ pub(super) fn rewrite(text: &str, diff: &str) -> Result<String, Misfit> {
 /// Where each hunk's context begins.
 fn place(lines: &Lines<'_>, hunks: &[Hunk<'_>]) -> Result<Vec<usize>, Misfit> {
     let anchors = Anchors::index(&lines.contents, hunks);
+    let finder = Finder::new(lines);
     let mut places = Vec::with_capacity(hunks.len());
     let mut cursor = 0;
     for (index, hunk) in hunks.iter().enumerate() {
@@ -60,10 +62,9 @@ fn place(lines: &Lines<'_>, hunks: &[Hunk<'_>]) -> Result<Vec<usize>, Misfit> {
                 quoted(anchor)
             ))
         })?;
-        let place =
-            locate(&lines.contents, lines.count(), hunk, after_anchors).ok_or_else(|| {
-                misfit(closest::describe(&lines.contents, &hunk.context, after_anchors))
-            })?;
+        let place = finder.locate(hunk, after_anchors).ok_or_else(|| {
+            misfit(closest::describe(&lines.contents, &hunk.context, after_anchors))
+        })?;
         cursor = place + hunk.context.len();
         places.push(place);
     }

@@ -49,6 +49,8 @@ fn a_code_point_split_between_reads_stays_whole_and_streams_do_not_mix() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     /// The streamed form gives what the batch form gives, however the bytes are cut up.
     #[test]
     fn window_and_batch_agree(
