@@ -97,8 +97,22 @@ impl Toolchains {
             let variables = toolchain.variables.iter();
             self.environment.extend(variables.map(|name| ((*name).to_owned(), root.to_owned())));
         }
-        if toolchain.name == "cargo" {
-            self.give_cargo_a_home(root);
+        match toolchain.name {
+            "cargo" => self.give_cargo_a_home(root),
+            "rustup" => self.give_rustup_a_home(root),
+            _ => {}
+        }
+    }
+
+    /// The programs in `~/.cargo/bin` are rustup's, and make folders in its home before they run
+    /// a compiler: that home is the sandbox's, the toolchains in it are the caller's.
+    fn give_rustup_a_home(&mut self, root: &Path) {
+        self.environment.push(("RUSTUP_HOME".to_owned(), "/home/agent/.rustup".to_owned()));
+        for name in ["toolchains", "settings.toml"] {
+            let target = root.join(name);
+            if target.exists() {
+                self.home_links.push((Path::new(".rustup").join(name), target));
+            }
         }
     }
 

@@ -36,6 +36,7 @@ pub const HOME_CACHES: &[&str] = &[
     ".npm/_cacache",
     ".nuget/packages",
     ".pnpm-store",
+    ".rustup",
     "go/pkg/mod",
 ];
 

@@ -28,7 +28,6 @@ pub(crate) const TABLE: &[Toolchain] = &[
         root_variable: Some("RUSTUP_HOME"),
         root: ".rustup",
         shown: &["toolchains", "settings.toml"],
-        variables: &["RUSTUP_HOME"],
         ..NOTHING
     },
     Toolchain {
