@@ -78,9 +78,11 @@ where
     let shared = Arc::clone(shared);
     match tokio::task::spawn_blocking(move || work(&shared)).await {
         Ok(done) => done,
-        // The work does not panic and is not aborted, so this is the runtime shutting down: the
-        // caller is being dropped as well.
-        Err(_) => std::future::pending().await,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Nobody aborts it, so the runtime is shutting down and drops the caller as well.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

@@ -132,7 +132,8 @@ pub trait Journal: Send + Sync {
     /// Who owns the run now; `None`: nobody.
     async fn holder(&self, tenant: &TenantId, run: RunId) -> Result<Option<Holder>, ReadError>;
 
-    /// Up to `limit` events after `after`, in order.
+    /// Up to `limit` events after `after`, in order. There may be fewer, so as to bound memory or
+    /// because the next one is damaged; no events at all means that there are no more.
     async fn read(
         &self,
         tenant: &TenantId,

@@ -65,7 +65,8 @@ pub struct SqliteJournal {
 
 struct Shared {
     data_dir: PathBuf,
-    keys: Keys,
+    /// Apart from the rest, so that a write that waits does not keep the writer itself alive.
+    keys: Arc<Keys>,
     blobs: Arc<dyn BlobStore>,
     writer: writer::Writer,
     readers: reader::Readers,
@@ -81,7 +82,7 @@ impl SqliteJournal {
         let SqliteOptions { data_dir, anchors_dir, tenant_key, blobs } = options;
         let first = schema::open_or_create(&data_dir)?;
         let shared = Shared {
-            keys: Keys::new(&tenant_key),
+            keys: Arc::new(Keys::new(&tenant_key)),
             blobs,
             writer: writer::Writer::new(&data_dir),
             readers: reader::Readers::new(&data_dir, first),
@@ -178,9 +179,11 @@ where
     let shared = Arc::clone(shared);
     match tokio::task::spawn_blocking(move || work(&shared)).await {
         Ok(done) => done,
-        // The work neither panics nor is aborted, so this is the runtime shutting down: the
-        // caller is being dropped as well.
-        Err(_) => std::future::pending().await,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Nobody aborts it, so the runtime is shutting down and drops the caller as well.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 
@@ -189,3 +192,6 @@ fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

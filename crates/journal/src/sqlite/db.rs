@@ -9,7 +9,7 @@ use crate::StorageError;
 
 /// How often a statement that meets another process's lock is tried again, at most. With the
 /// pauses below this is about ten seconds.
-const ATTEMPTS: i32 = 1020;
+const ATTEMPTS: i32 = if cfg!(test) { 60 } else { 1020 };
 /// About how long a statement waits for another process, in milliseconds.
 pub(super) const PATIENCE_MS: u64 = 10_000;
 
@@ -35,7 +35,16 @@ pub(super) fn open_writer(data_dir: &Path) -> rusqlite::Result<Connection> {
 
 /// A connection that only reads.
 pub(super) fn open_reader(data_dir: &Path) -> rusqlite::Result<Connection> {
-    let connection = open(data_dir)?;
+    let mut connection = open(data_dir)?;
+    // The first statement that needs the file.
+    if let Err(error) = connection.pragma_query_value(None, "schema_version", |_| Ok(())) {
+        let codes = [ErrorCode::CannotOpen, ErrorCode::ReadOnly];
+        let is_refused = error.sqlite_error_code().is_some_and(|code| codes.contains(&code));
+        if !is_refused || !is_at_rest(data_dir) {
+            return Err(error);
+        }
+        connection = open_at_rest(data_dir)?;
+    }
     connection.execute_batch("PRAGMA query_only = ON;")?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
@@ -46,6 +55,31 @@ fn open(data_dir: &Path) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open_with_flags(schema::path_in(data_dir), flags)?;
     connection.busy_handler(Some(wait_for_others))?;
     Ok(connection)
+}
+
+/// No write-ahead log: everything is in the file itself.
+fn is_at_rest(data_dir: &Path) -> bool {
+    let log = std::fs::metadata(data_dir.join("journal.db-wal"));
+    log.map_or_else(|error| error.kind() == std::io::ErrorKind::NotFound, |log| log.len() == 0)
+}
+
+/// In a folder that cannot be written SQLite cannot make the memory that readers share. So the
+/// file is read as one that does not change, which is true there.
+fn open_at_rest(data_dir: &Path) -> rusqlite::Result<Connection> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::path::absolute(schema::path_in(data_dir))
+        .map_err(|_| rusqlite::Error::InvalidPath(data_dir.to_owned()))?;
+    let escape = |byte: &u8| match byte {
+        b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+            char::from(*byte).to_string()
+        }
+        other => format!("%{other:02x}"),
+    };
+    let escaped: String = path.as_os_str().as_bytes().iter().map(escape).collect();
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)
 }
 
 /// What a failure of SQLite means to a caller.

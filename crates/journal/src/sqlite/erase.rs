@@ -100,7 +100,7 @@ async fn destroy(
         .map(|member| (member.run, member.row.generation, member.row.epoch))
         .collect();
     let scope = members.first().map(|member| member.row.scope);
-    let (worker, owner) = (Arc::clone(shared), tenant.clone());
+    let (keys, owner) = (Arc::clone(&shared.keys), tenant.clone());
     let destroyed = shared.writer.write(wakes, move |db| {
         let tenant = &owner;
         let Some(scope) = scope else { return Ok(None) };
@@ -113,7 +113,7 @@ async fn destroy(
         }
         overwrite_key(db, tenant, scope)?;
         for member in &members {
-            destroy_run(db, &worker.keys, tenant, member, &tombstone)?;
+            destroy_run(db, &keys, tenant, member, &tombstone)?;
         }
         Ok(None)
     });

@@ -82,10 +82,16 @@ pub(super) fn open_or_create(data_dir: &Path) -> Result<Connection, OpenError> {
     if !path.exists() {
         create(data_dir, &path)?;
     }
-    let at = |error| db::storage_error(data_dir, error);
-    let connection = db::open_reader(data_dir).map_err(at)?;
+    let connection = db::open_reader(data_dir).map_err(|error| open_error(data_dir, error))?;
     check(&connection, data_dir, &path)?;
     Ok(connection)
+}
+
+fn open_error(data_dir: &Path, error: rusqlite::Error) -> OpenError {
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) {
+        return OpenError::NotAJournal { path: path_in(data_dir) };
+    }
+    db::storage_error(data_dir, error).into()
 }
 
 fn check(connection: &Connection, data_dir: &Path, path: &Path) -> Result<(), OpenError> {
@@ -97,10 +103,7 @@ fn check(connection: &Connection, data_dir: &Path, path: &Path) -> Result<(), Op
             Err(OpenError::Newer { path: data_dir.to_owned(), found, known: FORMAT })
         }
         Ok(_) => Err(OpenError::NotAJournal { path: path.to_owned() }),
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
-            Err(OpenError::NotAJournal { path: path.to_owned() })
-        }
-        Err(error) => Err(db::storage_error(data_dir, error).into()),
+        Err(error) => Err(open_error(data_dir, error)),
     }
 }
 

@@ -28,7 +28,8 @@ struct Running {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A write that waits. It may be tried more than once, each time in a new transaction.
+/// A write that waits. It may be tried more than once, each time in a new transaction. It must not
+/// hold the journal itself: the last holder waits for this thread, so it cannot be this thread.
 trait Job: Send {
     /// Does the work. What it refuses it must refuse before it writes.
     fn attempt(&mut self, db: &Connection) -> rusqlite::Result<()>;
@@ -56,6 +57,8 @@ where
     fn answer(self: Box<Self>, committed: Result<(), StorageError>) {
         let Self { done, wakes, reply, .. } = *self;
         if committed.is_ok() {
+            #[cfg(test)]
+            super::tests::between_commit_and_wake();
             wakes.into_iter().for_each(Wake::announce);
         }
         // `done` is there whenever the transaction was committed.

@@ -1,0 +1,70 @@
+use moat_core::{Retryable, Seq};
+
+use super::{Place, batch, bodies, new_run, read_all};
+use crate::{AppendError, Claim, Journal, StorageError};
+
+/// Holds up the writer until several appends wait, so that they become one transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_refused_append_does_not_fail_its_neighbours() {
+    let place = Place::new();
+    let journal = place.open();
+    let mut stale = new_run(&journal).await;
+    let _new = journal.claim(&super::local(), stale.run(), Claim::TakeOver).await.unwrap();
+    let mut owners = Vec::new();
+    for _ in 0..5 {
+        owners.push(new_run(&journal).await);
+    }
+    let other = place.raw();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let late = tokio::spawn(async move { stale.append(batch("late")).await });
+    let appends: Vec<_> = owners
+        .into_iter()
+        .map(|mut owner| tokio::spawn(async move { (owner.append(batch("x")).await, owner.run()) }))
+        .collect();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    assert!(matches!(late.await.unwrap(), Err(AppendError::Stale { .. })));
+    for append in appends {
+        let (appended, run) = append.await.unwrap();
+        assert_eq!(appended.unwrap(), Seq(1));
+        assert_eq!(bodies(&read_all(&journal, run).await), ["x"]);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_kept_busy_is_named_and_nothing_is_lost() {
+    let place = Place::new();
+    let journal = place.open();
+    let mut owner = new_run(&journal).await;
+    let other = place.raw();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = owner.append(batch("x")).await.unwrap_err();
+    assert!(matches!(&refused, AppendError::Storage(StorageError::Busy { .. })), "{refused}");
+    assert!(refused.is_retryable());
+    // Readers are not in the way of a writer, nor it in theirs.
+    assert!(read_all(&journal, owner.run()).await.is_empty());
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(owner.append(batch("x")).await.unwrap(), Seq(1));
+}
+
+#[tokio::test]
+async fn an_append_that_was_given_up_makes_the_owner_claim_again() {
+    let place = Place::new();
+    let journal = place.open();
+    let mut owner = new_run(&journal).await;
+    let other = place.raw();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let given_up =
+        tokio::time::timeout(std::time::Duration::from_millis(20), owner.append(batch("perhaps")));
+    assert!(given_up.await.is_err());
+    other.execute_batch("ROLLBACK").unwrap();
+    let refused = owner.append(batch("next")).await;
+    assert!(matches!(refused, Err(AppendError::Uncertain { .. })), "{refused:?}");
+    let run = owner.run();
+    drop(owner);
+    let mut owner = journal.claim(&super::local(), run, Claim::IfFree).await.unwrap();
+    assert_eq!(owner.head(), Seq(1), "it did happen, before the claim");
+    assert_eq!(owner.append(batch("next")).await.unwrap(), Seq(2));
+    assert_eq!(bodies(&read_all(&journal, run).await), ["perhaps", "next"]);
+}
