@@ -86,6 +86,22 @@ pub struct NewRun {
     pub parent: Option<ParentLink>,
 }
 
+impl NewRun {
+    /// A run of this agent on one message, with the library's limits and without files.
+    pub fn new(agent: AgentRecord, prompt: &str) -> Self {
+        Self {
+            agent,
+            input: vec![Item::user_message(prompt)],
+            options: RunOptions::default(),
+            files: None,
+            environment: BTreeMap::new(),
+            origin: None,
+            labels: BTreeMap::new(),
+            parent: None,
+        }
+    }
+}
+
 /// What changes when a run is taken up again.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {

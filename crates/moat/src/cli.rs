@@ -326,6 +326,9 @@ pub(crate) struct DiffArgs {
     /// Only the names
     #[arg(long)]
     pub(crate) stat: bool,
+    /// Also the home folder, and what the project's .gitignore names
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -338,6 +341,9 @@ pub(crate) struct ApplyArgs {
     /// Also write this held-back path (see the list that `apply` prints)
     #[arg(long, value_name = "PATH")]
     pub(crate) confirm: Vec<String>,
+    /// Also write what the project's .gitignore names
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Only say what would be written
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -4,6 +4,7 @@ pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod give_back;
+pub(crate) mod ignored;
 pub(crate) mod inbox;
 pub(crate) mod list;
 pub(crate) mod logs;

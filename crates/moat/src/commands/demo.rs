@@ -42,9 +42,7 @@ pub(crate) async fn demo(global: &Global, args: &DemoArgs) -> anyhow::Result<Exi
     let moat = Moat { engine: &engine, folder: &folder };
     let run = moat.run_to_the_end(style, args.calm).await?;
 
-    say(&style.bold("\nWhat the agent says:"));
     let state = super::take_up::state_of(&engine, run).await?;
-    say(&crate::escape::escape(state.last_message().unwrap_or_default().trim_end()));
     say(&style.bold("\nWhat it changed (moat diff):"));
     moat.call(&["diff", &run.to_string()])?;
     say(&style.bold("\nThe tests, once more, in a fresh sandbox over the changed files:"));

@@ -7,6 +7,7 @@ use moat_harness::machine::State;
 use moat_snapshot::{Change, ContentKind, Entry, Node, RootName};
 use serde_json::{Value, json};
 
+use super::ignored::Ignored;
 use super::show::events_of;
 use super::take_up::state_of;
 use crate::cli::DiffArgs;
@@ -22,6 +23,8 @@ pub(crate) async fn diff(engine: &Engine, args: &DiffArgs) -> anyhow::Result<Exi
     let state = state_of(engine, run).await?;
     let (from, to) = ends(engine, run, &state, args.range.as_deref()).await?;
     let changes = engine.snapshots.diff(from, to).await?;
+    let all = changes.len();
+    let changes = shown_changes(engine, &state, changes, args.all).await?;
     let mut out = std::io::stdout().lock();
     if args.json {
         let rows: Vec<Value> = changes.iter().map(row).collect();
@@ -39,7 +42,31 @@ pub(crate) async fn diff(engine: &Engine, args: &DiffArgs) -> anyhow::Result<Exi
             print_change(engine, &mut out, change).await?;
         }
     }
+    let hidden = all - changes.len();
+    if hidden > 0 && !engine.quiet {
+        let note =
+            format!("{hidden} more paths in the home folder or ignored by git; --all shows them");
+        writeln!(std::io::stderr().lock(), "{note}")?;
+    }
     Ok(Exit::Success)
+}
+
+/// Without `--all` only the project itself, without what it ignores.
+async fn shown_changes(
+    engine: &Engine,
+    state: &State,
+    mut changes: Vec<Change>,
+    all: bool,
+) -> anyhow::Result<Vec<Change>> {
+    if let Some(base) = state.first_checkpoint().filter(|_| !all) {
+        let ignored = Ignored::at(engine, base).await?;
+        let in_git =
+            |change: &Change| change.path.components().any(|part| part.as_os_str() == ".git");
+        changes.retain(|change| {
+            change.root == RootName::Workspace && !in_git(change) && !ignored.hides(&change.path)
+        });
+    }
+    Ok(changes)
 }
 
 /// The snapshots that are compared: `A..B` by event, else the first and the last.

@@ -9,6 +9,7 @@ use moat_harness::machine::State;
 use moat_writeback::{Applied, Conflict, Options, Plan, WriteBack};
 use serde_json::{Value, json};
 
+use super::ignored::Ignored;
 use super::take_up::state_of;
 use crate::cli::{ApplyArgs, UndoArgs};
 use crate::engine::Engine;
@@ -32,6 +33,7 @@ pub(crate) async fn after_run(
         Err(error) => return Err(error),
     };
     let mut plan = back.plan().await?;
+    leave_out_ignored(engine, state, &mut plan).await?;
     if plan.is_empty() && plan.conflicts.is_empty() && plan.refused.is_empty() {
         return Ok(());
     }
@@ -71,6 +73,23 @@ async fn ask_and_apply(back: &WriteBack, plan: &mut Plan, run: RunId) -> anyhow:
     report(plan, &applied, run, false)
 }
 
+/// What the project's `.gitignore` names stays in the sandbox.
+async fn leave_out_ignored(engine: &Engine, state: &State, plan: &mut Plan) -> anyhow::Result<()> {
+    let Some(base) = state.first_checkpoint() else { return Ok(()) };
+    let ignored = Ignored::at(engine, base).await?;
+    let before = plan.changes.len() + plan.held_back.len();
+    plan.changes.retain(|change| !ignored.hides(&change.path));
+    plan.held_back.retain(|held| !ignored.hides(&held.change.path));
+    let hidden = before - plan.changes.len() - plan.held_back.len();
+    if hidden > 0 && !engine.quiet {
+        let note = format!(
+            "{hidden} paths ignored by git stay in the sandbox; `moat apply --all` writes them"
+        );
+        writeln!(std::io::stderr().lock(), "{note}")?;
+    }
+    Ok(())
+}
+
 fn ask(question: &str) -> std::io::Result<bool> {
     let mut stderr = std::io::stderr().lock();
     write!(stderr, "{question}")?;
@@ -91,6 +110,9 @@ pub(crate) async fn apply(engine: &Engine, args: &ApplyArgs) -> anyhow::Result<E
         report(&Plan::default(), &applied, run, args.json)?;
     }
     let mut plan = back.plan().await?;
+    if !args.all {
+        leave_out_ignored(engine, &state, &mut plan).await?;
+    }
     for path in &args.confirm {
         if !plan.confirm(Path::new(path)) {
             return Err(usage(format!("`{path}` is not held back")));
