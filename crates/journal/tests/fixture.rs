@@ -1,5 +1,6 @@
 //! A journal that version 1 of the format wrote is read for ever. `examples/write_fixture.rs`
 //! wrote it.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use moat_blobs::FolderBlobs;
 use moat_core::{Epoch, RunId, Seq, TenantId, TenantKey};
 use moat_journal::sqlite::{SqliteJournal, SqliteOptions};
-use moat_journal::{Batch, Claim, InboxEntry, IndexRow, Journal, NewEvent};
+use moat_journal::{Batch, Claim, InboxEntry, Journal, NewEvent};
 
 const RUN: &str = "01890000-0000-7000-8000-000000000001";
 const ERASED: &str = "01890000-0000-7000-8000-000000000002";

@@ -1,5 +1,6 @@
 //! Random sequences of everything that owners, posters and readers do, against a model that fits
 //! on a page. What the model says must happen is what the journal does, and what it refuses.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
