@@ -169,7 +169,7 @@ impl Compute {
         Some(CallContext {
             guest: live.guest.clone(),
             blobs: self.parts.blobs.clone(),
-            spool: self.parts.spool_dir.join(self.spec.run.to_string()),
+            spool: self.spool_dir(),
             redactor: self.parts.redactor.clone(),
             processes: self.processes.clone(),
         })
@@ -320,6 +320,11 @@ impl Compute {
         }))
     }
 
+    /// Where outputs of this run are while they are being written.
+    fn spool_dir(&self) -> PathBuf {
+        self.parts.spool_dir.join(self.spec.run.to_string())
+    }
+
     /// The guest may forget this attempt once its outcome is durable.
     pub(crate) fn release_later(&mut self, key: CallKey) {
         self.release.push(key);
@@ -330,7 +335,10 @@ impl Compute {
         let Some(live) = &self.live else { return };
         let guest = &live.guest;
         for key in &keys {
-            self.lock_processes().remove(key);
+            if self.lock_processes().remove(key).is_some() {
+                // Small outputs never had a file.
+                let _ = std::fs::remove_file(self.spool_dir().join(key.to_string()));
+            }
         }
         // A guest that cannot be told keeps the results a little longer; nothing depends on it.
         let _ = futures_util::future::join_all(keys.iter().map(|key| guest.release(*key))).await;
@@ -354,6 +362,7 @@ impl Compute {
         }
         if let Some(live) = self.live.take().filter(|_| over) {
             let _ = self.provider.destroy(&live.sandbox.handle()).await;
+            let _ = std::fs::remove_dir_all(self.spool_dir());
         }
     }
 

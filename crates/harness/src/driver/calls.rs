@@ -7,8 +7,8 @@
 use futures_util::FutureExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use moat_core::{
-    ApprovalAsked, CallFailed, CallFinished, CallReport, CallRolledBack, CallStarted, Category,
-    EventBody, OnUnknown, PauseReason, ProcessLost, RunFinished, RunPaused, SandboxLost,
+    ApprovalAsked, CallFailed, CallFinished, CallKey, CallReport, CallRolledBack, CallStarted,
+    Category, EventBody, OnUnknown, PauseReason, ProcessLost, RunFinished, RunPaused, SandboxLost,
 };
 use serde_json::Value;
 
@@ -268,7 +268,9 @@ impl Driver {
         };
         sandboxed.sort_by_key(|(run, _)| (run.category, run.key.index));
         for (run, end) in sandboxed {
-            compute_release(&mut self.compute, &run, &end);
+            if let (Some(compute), Some(key)) = (&mut self.compute, done_with(&run, &end)) {
+                compute.release_later(key);
+            }
             if let CallEnd::Done { output, report } = end {
                 self.push("harness", finished(&run, &output, report))?;
             }
@@ -328,15 +330,12 @@ impl Driver {
     }
 }
 
-fn compute_release(compute: &mut Option<Compute>, run: &CallRun, end: &CallEnd) {
-    if let (Some(compute), CallEnd::Done { report, .. }) = (compute, end) {
-        let session = report.session.as_ref();
-        match session {
-            Some(session) if !session.running => compute.release_later(session.process),
-            Some(session) if session.process != run.key => {}
-            Some(_) => {}
-            None => compute.release_later(run.key),
-        }
+/// What the guest need not keep once this outcome is durable. A command that goes on is kept.
+fn done_with(run: &CallRun, end: &CallEnd) -> Option<CallKey> {
+    let CallEnd::Done { report, .. } = end else { return None };
+    match &report.session {
+        None => Some(run.key),
+        Some(session) => (!session.running).then_some(session.process),
     }
 }
 

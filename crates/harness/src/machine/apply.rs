@@ -100,6 +100,9 @@ impl State {
             }
             EventBody::CancelRequested(cancel) => {
                 self.cancel = Some(cancel.reason.clone().unwrap_or_default());
+                if matches!(self.status, Status::Paused(..) | Status::Limited { .. }) {
+                    self.status = Status::Running;
+                }
             }
             EventBody::LimitReached(reached) => {
                 let (limit, value) = (reached.limit.clone(), reached.value);

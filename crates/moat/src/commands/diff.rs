@@ -45,7 +45,7 @@ pub(crate) async fn diff(engine: &Engine, args: &DiffArgs) -> anyhow::Result<Exi
     let hidden = all - changes.len();
     if hidden > 0 && !engine.quiet {
         let note =
-            format!("{hidden} more paths in the home folder or ignored by git; --all shows them");
+            format!("not shown (home folder, or ignored by git; see --all): {hidden}");
         writeln!(std::io::stderr().lock(), "{note}")?;
     }
     Ok(Exit::Success)

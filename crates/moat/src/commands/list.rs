@@ -33,7 +33,7 @@ pub(crate) async fn runs(engine: &Engine, args: &RunsArgs) -> anyhow::Result<Exi
             out,
             "{}  {:<9}  {}  {:>3} turns  {:>9} tokens  {:>8}  {}",
             listed.run,
-            text("status"),
+            shown_status(listed, &text("status")),
             when(listed.updated_at),
             number("turns"),
             count(tokens),
@@ -42,6 +42,11 @@ pub(crate) async fn runs(engine: &Engine, args: &RunsArgs) -> anyhow::Result<Exi
         )?;
     }
     Ok(Exit::Success)
+}
+
+/// A run that goes on by its journal, and that nobody drives, was interrupted.
+fn shown_status(listed: &Listed, status: &str) -> String {
+    if status == "running" && !listed.owned { "stopped".to_owned() } else { status.to_owned() }
 }
 
 /// A row of the listing; shape version 1, documented in `docs/json.md`.
