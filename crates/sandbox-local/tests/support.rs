@@ -1,37 +1,45 @@
-//! Runs a test as root and as an ordinary user.
+//! Runs a test as root and as an ordinary user, in a process of its own that has a marked
+//! environment.
 
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A user that no host has.
 const ORDINARY: u32 = 61_234;
 
-/// Whether this process is root.
-pub(crate) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
+/// A value in the environment of the process that makes sandboxes.
+pub(crate) const MARKER: &str = "a-value-of-the-hosts-environment";
+const MARKED: &str = "MOAT_TEST_MARKER";
 
 /// Says that a test did not run, past the test harness, which would swallow it.
 pub(crate) fn skip(name: &str, reason: &str) {
     writeln!(std::io::stdout(), "SKIP {name}: {reason}").unwrap();
 }
 
-/// Runs `body` if this process is root.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Runs `body` as root.
 pub(crate) fn as_root(name: &str, body: impl FnOnce()) {
     if is_root() {
-        body();
+        apart(name, None, body);
     } else {
         skip(name, "needs root");
     }
 }
 
-/// Runs `body` as an ordinary user: at once if this process is one's, else by running the test of
-/// this name again as somebody else.
+/// Runs `body` as an ordinary user.
 pub(crate) fn as_ordinary_user(name: &str, body: impl FnOnce()) {
-    if !is_root() {
+    apart(name, is_root().then_some(ORDINARY), body);
+}
+
+/// Runs the test of this name again, as this user if one is given; there, runs `body`.
+fn apart(name: &str, user: Option<u32>, body: impl FnOnce()) {
+    if std::env::var_os(MARKED).is_some() {
         body();
         return;
     }
@@ -42,21 +50,24 @@ pub(crate) fn as_ordinary_user(name: &str, body: impl FnOnce()) {
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let scratch = folder.path().join("scratch");
     std::fs::create_dir(&scratch).unwrap();
-    chown(&scratch, Some(ORDINARY), Some(ORDINARY)).unwrap();
-    let status = Command::new(&program)
+    let mut again = Command::new(&program);
+    again
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(MARKED, MARKER)
         .env("TMPDIR", &scratch)
-        .env("HOME", &scratch)
-        .current_dir("/")
-        .uid(ORDINARY)
-        .gid(ORDINARY)
-        .status()
-        .unwrap();
-    assert!(status.success(), "as an ordinary user: {status}");
+        .current_dir("/");
+    if let Some(user) = user {
+        chown(&scratch, Some(user), Some(user)).unwrap();
+        again.env("HOME", &scratch).uid(user).gid(user);
+    }
+    let output = again.output().unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    println!("{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name}: {}", output.status);
 }
 
 /// A folder for a provider's state, whose path is longer than a socket's address may be.
-pub(crate) fn state_folder(top: &Path) -> std::path::PathBuf {
+pub(crate) fn state_folder(top: &Path) -> PathBuf {
     let long = "a-folder-with-a-name-that-is-much-longer-than-the-address-of-a-socket-may-be";
     top.join(long).join("state")
 }
