@@ -38,14 +38,13 @@ impl<'d> Anchors<'d> {
         index
     }
 
-    /// Moves the cursor behind the lines that the hunk's headers name. A header whose line was
-    /// passed before does not move it. A single header that is nowhere is only advice; of several,
+    /// Moves the cursor behind the lines that the hunk's headers name. A first header whose line
+    /// was passed before does not move it. A single header that is nowhere is only advice; of several,
     /// the first that is nowhere is the error.
     pub(super) fn advance(&self, hunk: &Hunk<'d>, cursor: usize) -> Result<usize, &'d str> {
         let mut at = cursor;
-        for anchor in &hunk.anchors {
-            let found = self.find(anchor, cursor, at);
-            match found {
+        for (index, anchor) in hunk.anchors.iter().enumerate() {
+            match self.find(anchor, index == 0, at) {
                 Some(next) => at = next,
                 None if hunk.headers > 1 => return Err(anchor),
                 None => {}
@@ -54,11 +53,12 @@ impl<'d> Anchors<'d> {
         Ok(at)
     }
 
-    fn find(&self, anchor: &str, hunk_start: usize, at: usize) -> Option<usize> {
+    /// Behind the line that a header names, from `at` on; `at` itself if it was passed before and
+    /// the header is the outermost.
+    fn find(&self, anchor: &str, is_first: bool, at: usize) -> Option<usize> {
         let lists = [self.exact.get(anchor), self.trimmed.get(trim(anchor))];
         lists.into_iter().flatten().find_map(|places| {
-            let was_passed = places.first().is_some_and(|first| *first < hunk_start);
-            if was_passed && at == hunk_start {
+            if is_first && places.first().is_some_and(|first| *first < at) {
                 return Some(at);
             }
             places.get(places.partition_point(|place| *place < at)).map(|place| place + 1)

@@ -21,7 +21,7 @@ pub(super) struct Finder<'f> {
     /// With the empty line after a last LF.
     lines: &'f [&'f str],
     /// Without that one.
-    count: usize,
+    ended: &'f [&'f str],
     /// Made when a hunk first fails to stand exactly as it says: then every later search would
     /// read the rest of the file several times.
     index: OnceCell<LineIndex>,
@@ -29,18 +29,27 @@ pub(super) struct Finder<'f> {
 
 impl<'f> Finder<'f> {
     pub(super) fn new(lines: &'f Lines<'f>) -> Self {
-        Self { lines: &lines.contents, count: lines.count(), index: OnceCell::new() }
+        let ended = lines.contents.get(..lines.count()).unwrap_or_default();
+        Self { lines: &lines.contents, ended, index: OnceCell::new() }
     }
 
-    /// Where a hunk's context stands at or after `cursor`.
-    pub(super) fn locate(&self, hunk: &Hunk<'_>, cursor: usize) -> Option<usize> {
+    /// Where a hunk's context stands at or after `cursor`. A hunk that belongs to the end of the
+    /// file is looked for there first, also before the cursor (where hunks share kept lines), if
+    /// that is behind the line `edited` up to which the file is changed already.
+    pub(super) fn locate(&self, hunk: &Hunk<'_>, cursor: usize, edited: usize) -> Option<usize> {
         let context = hunk.context.as_slice();
-        let end = self.count.saturating_sub(context.len()).max(cursor);
+        // The empty line after a last LF is no line that a hunk at the end could mean.
+        let lines = if hunk.at_end { self.ended } else { self.lines };
+        let end = self.ended.len().saturating_sub(context.len());
         if context.is_empty() {
-            return Some(if hunk.at_end { end } else { cursor });
+            return Some(if hunk.at_end { end.max(edited) } else { cursor });
         }
-        let at_end = |rung| hunk.at_end.then(|| search(self.lines, context, end, rung)).flatten();
-        let anywhere = |rung| self.anywhere(context, cursor, rung);
+        let first_edit = hunk.edits.first().map_or(context.len(), |edit| edit.at);
+        let at_end = |rung| {
+            let place = hunk.at_end.then(|| search(lines, context, end, rung)).flatten();
+            place.filter(|place| place + first_edit >= edited)
+        };
+        let anywhere = |rung| self.anywhere(lines, context, cursor, rung);
         RUNGS
             .into_iter()
             .find_map(at_end)
@@ -49,18 +58,24 @@ impl<'f> Finder<'f> {
             .or_else(|| anywhere(Rung::Punctuation))
     }
 
-    fn anywhere(&self, context: &[&str], cursor: usize, rung: Rung) -> Option<usize> {
+    fn anywhere(
+        &self,
+        lines: &[&str],
+        context: &[&str],
+        cursor: usize,
+        rung: Rung,
+    ) -> Option<usize> {
         if rung == Rung::Exact && self.index.get().is_none() {
-            return search(self.lines, context, cursor, rung);
+            return search(lines, context, cursor, rung);
         }
         let index = self.index.get_or_init(|| LineIndex::of(self.lines));
         let (offset, numbers) = index.rarest(context)?;
         if numbers.len() > MOST_CANDIDATES {
-            return search(self.lines, context, cursor, rung);
+            return search(lines, context, cursor, rung);
         }
         let places = numbers.iter().filter_map(|(_, number)| number.checked_sub(offset));
         places.filter(|place| *place >= cursor).find(|place| {
-            let rest = self.lines.get(*place..).unwrap_or_default();
+            let rest = lines.get(*place..).unwrap_or_default();
             rest.len() >= context.len()
                 && rest.iter().zip(context).all(|(line, wanted)| same(line, wanted, rung))
         })

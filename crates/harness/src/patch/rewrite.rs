@@ -48,6 +48,7 @@ fn place(lines: &Lines<'_>, hunks: &[Hunk<'_>]) -> Result<Vec<usize>, Misfit> {
     let finder = Finder::new(lines);
     let mut places = Vec::with_capacity(hunks.len());
     let mut cursor = 0;
+    let mut edited = 0;
     for (index, hunk) in hunks.iter().enumerate() {
         let misfit = |message: String| Misfit {
             class: PatchErrorClass::Context,
@@ -62,10 +63,11 @@ fn place(lines: &Lines<'_>, hunks: &[Hunk<'_>]) -> Result<Vec<usize>, Misfit> {
                 quoted(anchor)
             ))
         })?;
-        let place = finder.locate(hunk, after_anchors).ok_or_else(|| {
+        let place = finder.locate(hunk, after_anchors, edited).ok_or_else(|| {
             misfit(closest::describe(&lines.contents, &hunk.context, after_anchors))
         })?;
         cursor = place + hunk.context.len();
+        edited = hunk.edits.last().map_or(edited, |edit| place + edit.at + edit.delete);
         places.push(place);
     }
     Ok(places)
