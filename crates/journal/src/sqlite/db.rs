@@ -28,7 +28,10 @@ fn wait_for_others(attempt: i32) -> bool {
 /// A connection that may write. Erased bytes are overwritten, not only unlinked.
 pub(super) fn open_writer(data_dir: &Path) -> rusqlite::Result<Connection> {
     let connection = open(data_dir)?;
-    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")?;
+    // A large transaction may let the log grow; it does not stay that large.
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA journal_size_limit = 16777216;",
+    )?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }

@@ -1,6 +1,7 @@
 mod attacks;
 mod erasure;
 mod group;
+mod lock;
 mod processes;
 mod storage;
 
