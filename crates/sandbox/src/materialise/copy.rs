@@ -14,8 +14,8 @@ use super::{LeftOut, MaterialiseError, Progress, git_config, shown};
 
 /// Contents that are stored at a time.
 const SIDE_BY_SIDE: usize = 8;
-/// Findings that wait between the walk and the store.
-const WAITING: usize = 8;
+/// Batches of findings that wait between the walk and the store.
+const WAITING: usize = 2;
 /// Bytes of a large file that are read at a time.
 const CHUNK: usize = 1024 * 1024;
 /// How often progress is told, in files.
@@ -45,12 +45,14 @@ impl Copy<'_> {
         // Ends by itself: when the receiver goes, its next word is not heard.
         let walking = tokio::task::spawn_blocking(move || walk(top, &shown, rules, &sink));
         let mut storing: FuturesUnordered<Stored<'_>> = FuturesUnordered::new();
-        while let Some(found) = found.recv().await {
-            storing.extend(self.take(found, collected).await?);
-            if storing.len() >= SIDE_BY_SIDE
-                && let Some(stored) = storing.next().await
-            {
-                self.keep(stored?, collected);
+        while let Some(batch) = found.recv().await {
+            for found in batch {
+                storing.extend(self.take(found, collected).await?);
+                if storing.len() >= SIDE_BY_SIDE
+                    && let Some(stored) = storing.next().await
+                {
+                    self.keep(stored?, collected);
+                }
             }
         }
         while let Some(stored) = storing.next().await {

@@ -90,8 +90,15 @@ const EXAMPLES: &[&str] = &[
 
 /// The rules, ready to be asked.
 pub(super) struct SecretRules {
-    names: Vec<(IgnoreRules, &'static str)>,
+    names: Vec<NameRule>,
     allowed: IgnoreRules,
+}
+
+struct NameRule {
+    rules: IgnoreRules,
+    /// The pattern has two parts; it is meant at any depth all the same.
+    has_folder: bool,
+    reason: &'static str,
 }
 
 impl SecretRules {
@@ -99,23 +106,22 @@ impl SecretRules {
     pub(super) fn new(allow: &[String]) -> Self {
         let mut allowed = IgnoreRules::from_lines(EXAMPLES.iter().copied());
         allowed.extend(IgnoreRules::from_lines(allow.iter().map(String::as_str)));
-        let names = SECRET_NAMES
-            .iter()
-            .map(|name| (IgnoreRules::from_lines([name.pattern]), name.reason))
-            .collect();
+        let rule = |name: &SecretName| NameRule {
+            rules: IgnoreRules::from_lines([name.pattern]),
+            has_folder: name.pattern.trim_end_matches('/').contains('/'),
+            reason: name.reason,
+        };
+        let names = SECRET_NAMES.iter().map(rule).collect();
         Self { names, allowed }
     }
 
     /// Why a path is likely a secret by its name. `path` is relative to the folder that is copied.
     pub(super) fn by_name(&self, path: &[u8], is_folder: bool) -> Option<&'static str> {
-        // Patterns with a separator are meant at any depth here.
-        let tail = tail(path);
-        let matching = self
-            .names
-            .iter()
-            .find(|(rules, _)| rules.matches(path, is_folder) || rules.matches(tail, is_folder));
-        let (_, reason) = matching?;
-        (!self.is_allowed(path)).then_some(reason)
+        let (with_folder, name) = (last_parts(path, 2), last_parts(path, 1));
+        let matching = self.names.iter().find(|rule| {
+            rule.rules.matches(if rule.has_folder { with_folder } else { name }, is_folder)
+        })?;
+        (!self.is_allowed(path)).then_some(matching.reason)
     }
 
     pub(super) fn is_allowed(&self, path: &[u8]) -> bool {
@@ -123,10 +129,10 @@ impl SecretRules {
     }
 }
 
-/// The last two parts.
-fn tail(path: &[u8]) -> &[u8] {
+/// The last parts of a path.
+fn last_parts(path: &[u8], count: usize) -> &[u8] {
     let mut separators = path.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
-    match separators.nth(1) {
+    match separators.nth(count - 1) {
         Some((place, _)) => path.get(place + 1..).unwrap_or(path),
         None => path,
     }

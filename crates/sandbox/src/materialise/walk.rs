@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -20,6 +21,10 @@ use crate::manifest::IgnoreRules;
 const SMALL: u64 = 1024 * 1024;
 /// Bytes of the largest ignore file.
 const LARGEST_RULES: u64 = 1024 * 1024;
+/// Findings that are sent together: waking the other side costs more than reading a small file.
+const BATCH: usize = 64;
+/// Bytes of contents that are sent together.
+const BATCH_BYTES: usize = 1024 * 1024;
 /// How often a file is read that changes meanwhile.
 const TRIES: usize = 3;
 /// Folders above a path, at most.
@@ -53,7 +58,7 @@ pub(super) fn walk(
     top: OwnedFd,
     shown: &Path,
     mut rules: Rules,
-    sink: &Sender<Found>,
+    sink: &Sender<Vec<Found>>,
 ) -> Result<(), MaterialiseError> {
     if rules.reads_moatignore {
         let own = read_rules(&top).map_err(|error| host_error(&shown.join(IGNORE_FILE), error))?;
@@ -61,9 +66,12 @@ pub(super) fn walk(
     }
     let stat = fstat(&top).map_err(|error| host_error(shown, error))?;
     let meta = meta_of(&stat);
-    let walk = Walk { shown, rules, sink };
-    let is_heard = walk.tell(Found::Folder { path: PathBuf::new(), meta });
-    if is_heard { walk.folder(top, PathBuf::new(), DEEPEST).map(|_| ()) } else { Ok(()) }
+    let walk = Walk { shown, rules, sink, waiting: RefCell::default() };
+    if walk.tell(Found::Folder { path: PathBuf::new(), meta }) {
+        walk.folder(top, PathBuf::new(), DEEPEST)?;
+    }
+    walk.flush();
+    Ok(())
 }
 
 const IGNORE_FILE: &str = ".moatignore";
@@ -82,13 +90,26 @@ fn read_rules(top: &OwnedFd) -> Result<IgnoreRules, std::io::Error> {
 struct Walk<'a> {
     shown: &'a Path,
     rules: Rules,
-    sink: &'a Sender<Found>,
+    sink: &'a Sender<Vec<Found>>,
+    /// What was found and not sent yet, and its bytes.
+    waiting: RefCell<(Vec<Found>, usize)>,
 }
 
 impl Walk<'_> {
     /// `false`: nobody listens any more.
     fn tell(&self, found: Found) -> bool {
-        self.sink.blocking_send(found).is_ok()
+        let is_full = {
+            let mut waiting = self.waiting.borrow_mut();
+            waiting.1 += if let Found::Small { content, .. } = &found { content.len() } else { 0 };
+            waiting.0.push(found);
+            waiting.0.len() >= BATCH || waiting.1 >= BATCH_BYTES
+        };
+        !is_full || self.flush()
+    }
+
+    fn flush(&self) -> bool {
+        let (batch, _) = self.waiting.take();
+        batch.is_empty() || self.sink.blocking_send(batch).is_ok()
     }
 
     fn error(&self, path: &Path, error: impl Into<std::io::Error>) -> MaterialiseError {
