@@ -84,7 +84,7 @@ fn local() -> TenantId {
 
 fn body(number: u16) -> Vec<u8> {
     // Some of them are large enough for the blob store.
-    number.to_string().repeat(if number % 16 == 0 { 20_000 } else { 1 }).into_bytes()
+    number.to_string().repeat(if number.is_multiple_of(16) { 20_000 } else { 1 }).into_bytes()
 }
 
 fn event(body: Vec<u8>) -> NewEvent {
