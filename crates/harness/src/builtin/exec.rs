@@ -116,7 +116,7 @@ pub(super) async fn write_stdin(
 /// A reply of the usual form that says why nothing was done.
 fn refused(call: &SandboxCall, began: Instant, text: &str) -> CallEnd {
     let reply = Reply {
-        chunk_id: &chunk_id(call.run.key, 0),
+        chunk_id: &chunk_id(call.run.session, 0),
         wall_seconds: began.elapsed().as_secs_f64(),
         exit_code: Some(1),
         output: text,
@@ -172,7 +172,7 @@ impl Piece {
         let running = progress.exit.is_none();
         let code = progress.exit.as_ref().map(|exit| exit.code);
         let text = Reply {
-            chunk_id: &chunk_id(call.run.key, from),
+            chunk_id: &chunk_id(call.run.session, from),
             wall_seconds: self.began.elapsed().as_secs_f64(),
             exit_code: code.filter(|_| self.notice.is_none()),
             limit: progress.exit.as_ref().and_then(|exit| exit.limit.as_deref()),
@@ -208,7 +208,9 @@ impl Piece {
         range: (u64, u64),
         progress: &Progress,
     ) -> Result<OutputReport, ComputeError> {
-        let name = format!("{}-{}.txt", call.run.key.seq, call.run.key.index);
+        // Not the event's number: the model is told this path, and is to be told the same one
+        // whether or not something was done again on the way.
+        let name = format!("{}.txt", call.run.session);
         let path = Root::Outputs.path().join(&name);
         let blob = keep(context, process, range, Path::new(&name)).await?;
         Ok(OutputReport {
@@ -220,8 +222,9 @@ impl Piece {
     }
 }
 
-/// Six hexadecimal digits that are the same whenever this piece is given.
-fn chunk_id(key: CallKey, from: u64) -> String {
-    let hash = Hash::of(format!("{key}.{from}").as_bytes()).to_string();
+/// Six hexadecimal digits that are the same whenever this piece is given. `call` is its number in
+/// the run.
+fn chunk_id(call: u32, from: u64) -> String {
+    let hash = Hash::of(format!("{call}.{from}").as_bytes()).to_string();
     hash.chars().take(6).collect()
 }
