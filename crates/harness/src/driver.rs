@@ -6,6 +6,8 @@
 //! append each: two for a turn of any number of calls.
 
 mod calls;
+#[cfg(feature = "failpoints")]
+mod failpoint;
 mod inbox;
 mod index;
 mod model_call;
@@ -257,6 +259,8 @@ impl Driver {
         for event in &events {
             self.observer.event(event);
         }
+        #[cfg(feature = "failpoints")]
+        failpoint::after_append();
         if let Some(compute) = &mut self.compute {
             compute.outcomes_are_durable().await;
         }
