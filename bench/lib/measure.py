@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import pathlib
+import select
 import signal
 import statistics
 import subprocess
@@ -60,6 +61,10 @@ class ModelServer:
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
 
     def wait_until_holding(self):
+        """Waits until a request's answer is kept back; at most half a minute."""
+        ready, _, _ = select.select([self.process.stdout], [], [], 30)
+        if not ready:
+            raise RuntimeError("the request that was to be held never came")
         return self.process.stdout.readline()
 
     def release(self):
