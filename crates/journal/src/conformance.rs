@@ -37,6 +37,7 @@ pub async fn check(open: impl Fn() -> Arc<dyn Journal>) {
     inbox::wakes_the_owner(&open).await;
     follow::sees_everything_once(&open).await;
     follow::starts_where_told(&*open()).await;
+    follow::outlives_an_old_owner(&open).await;
     erase::leaves_hashes_and_a_tombstone(&open).await;
     erase::needs_consent_of_forks(&*open()).await;
     erase::refuses_while_owned(&*open()).await;

@@ -9,8 +9,9 @@ use moat_core::BlobId;
 use super::Shared;
 use crate::WriteBlobError;
 
-/// From this many files or folders on, one `syncfs` is cheaper than an `fsync` for each.
-const MANY: usize = 16;
+/// From this many files or folders on, one `syncfs` is cheaper than an `fsync` for each: on ext4
+/// every `fsync` of a new file waits for a commit of its own.
+const MANY: usize = 4;
 
 impl Shared {
     /// Bytes first, then names, then the folders that hold the names.

@@ -52,3 +52,26 @@ pub(super) async fn starts_where_told(journal: &dyn Journal) {
     let next = soon("the next event", events.next()).await.unwrap().unwrap();
     assert_eq!((next.header.seq, next.body.unwrap()), (Seq(4), b"4".to_vec()));
 }
+
+/// An old owner that goes late must not take with it what wakes the followers of the new one.
+pub(super) async fn outlives_an_old_owner(open: &impl Fn() -> Arc<dyn Journal>) {
+    let (one, other, early, late) = (open(), open(), open(), open());
+    let old = new_run(&*one).await;
+    let run = old.run();
+    let mut watched_before = early.follow(&local(), run, Seq(0)).await.unwrap();
+    let mut new = other.claim(&local(), run, Claim::TakeOver).await.unwrap();
+    drop((old, one));
+    let mut watched_after = late.follow(&local(), run, Seq(0)).await.unwrap();
+    for seq in 1..=3 {
+        let waits = async {
+            soon("the next event", watched_before.next()).await.unwrap().unwrap();
+            soon("the next event", watched_after.next()).await.unwrap().unwrap()
+        };
+        let appends = async {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            new.append(batch(&["x"])).await.unwrap();
+        };
+        let (event, ()) = tokio::join!(waits, appends);
+        assert_eq!(event.header.seq, Seq(seq));
+    }
+}

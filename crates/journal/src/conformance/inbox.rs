@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use moat_core::{RunId, Seq};
 
 use super::{batch, entry, local, new_run, soon};
@@ -50,6 +51,8 @@ pub(super) async fn wakes_the_owner(open: &impl Fn() -> Arc<dyn Journal>) {
     let run = owner.run();
     // Posted before anybody waits, or has ever looked.
     poster.post(&local(), run, entry("early")).await.unwrap();
+    // A wait that was given up at once must not swallow it.
+    let _ = owner.inbox_changed().now_or_never();
     soon("a wake for an earlier entry", owner.inbox_changed()).await;
     assert_eq!(owner.inbox().await.unwrap().len(), 1);
     for n in 0..20 {

@@ -23,7 +23,7 @@ use crate::format::Keys;
 /// Heads are recorded by themselves at most this often.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// From this many files on, one sync of the file system is cheaper than one for each.
-const MANY: usize = 16;
+const MANY: usize = 4;
 /// Bytes of an anchor's file, at most.
 const MAX_FILE: u64 = 4096;
 

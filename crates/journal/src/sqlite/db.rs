@@ -9,16 +9,17 @@ use crate::StorageError;
 
 /// How often a statement that meets another process's lock is tried again, at most. With the
 /// pauses below this is about ten seconds.
-const ATTEMPTS: i32 = if cfg!(test) { 60 } else { 1020 };
+const ATTEMPTS: i32 = if cfg!(test) { 60 } else { 1450 };
 /// About how long a statement waits for another process, in milliseconds.
 pub(super) const PATIENCE_MS: u64 = 10_000;
 
-/// Other processes hold the write lock for one durable commit, some tens of microseconds up: so
-/// short pauses at first, longer ones soon, never a busy loop, and an end.
+/// Other processes hold the write lock for one durable commit at a time, some tens of microseconds
+/// up, and may want it again at once: so short pauses at first, to find the gap between two of
+/// them, longer ones later, never a busy loop, and an end.
 fn wait_for_others(attempt: i32) -> bool {
     let pause = match attempt {
         0..10 => Duration::from_micros(100),
-        10..20 => Duration::from_millis(1),
+        10..500 => Duration::from_millis(1),
         _ => Duration::from_millis(10),
     };
     sleep(pause);

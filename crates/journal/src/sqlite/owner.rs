@@ -37,6 +37,8 @@ pub(super) struct SqliteOwner {
 struct InboxWatch {
     /// There once somebody has waited.
     changes: Option<Subscription>,
+    /// The inbox was looked at since `changes` is there, so from then on wakes tell everything.
+    is_current: bool,
     /// The newest entry that [`RunOwner::inbox`] has returned.
     newest: i64,
 }
@@ -76,27 +78,30 @@ impl SqliteOwner {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits on a subscription that was there, or makes it and looks once.
+    /// Watches from the first wait on. May be given up at any point and called again.
     async fn wait_for_inbox(&self) {
-        let waiting = self.inbox_watch().changes.as_ref().map(Subscription::changed);
-        if let Some(changed) = waiting {
-            return changed.await;
-        }
-        let Ok(changes) = self.shared.wakes.subscribe(&self.tenant, self.run, Topic::Inbox) else {
+        let (changed, is_current, newest) = {
+            let mut watch = self.inbox_watch();
+            if watch.changes.is_none() {
+                watch.changes =
+                    self.shared.wakes.subscribe(&self.tenant, self.run, Topic::Inbox).ok();
+            }
+            let changed = watch.changes.as_ref().map(Subscription::changed);
+            (changed, watch.is_current, watch.newest)
+        };
+        let Some(changed) = changed else {
             // No watch can be had (the system's limit of them is reached): look now and then.
             return tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         };
-        let changed = changes.changed();
-        let newest = {
-            let mut watch = self.inbox_watch();
-            watch.changes = Some(changes);
-            watch.newest
-        };
-        // What came between the last look and the subscription.
-        let seen = inbox::is_newer(&self.shared, &self.tenant, self.run, self.epoch, newest).await;
-        if !seen.unwrap_or(true) {
-            changed.await;
+        if !is_current {
+            // What came between the last look and the start of the watch.
+            let newer = inbox::is_newer(&self.shared, &self.tenant, self.run, self.epoch, newest);
+            if newer.await.unwrap_or(true) {
+                return;
+            }
+            self.inbox_watch().is_current = true;
         }
+        changed.await;
     }
 }
 
@@ -119,13 +124,12 @@ impl RunOwner for SqliteOwner {
     }
 
     async fn inbox(&self) -> Result<Vec<InboxEntry>, ReadError> {
-        if let Some(changes) = &mut self.inbox_watch().changes {
-            changes.mark_seen();
-        }
+        let is_watched = self.inbox_watch().changes.as_mut().map(Subscription::mark_seen).is_some();
         let key = Arc::clone(&self.key);
         let (newest, entries) = inbox::waiting(&self.shared, &self.tenant, self.run, key).await?;
         let mut watch = self.inbox_watch();
         watch.newest = watch.newest.max(newest);
+        watch.is_current |= is_watched;
         Ok(entries)
     }
 
