@@ -1,7 +1,6 @@
 """Figure 12: from `kill -9` to the next model request."""
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import time
@@ -36,9 +35,16 @@ class Held:
                                         stdout=self.output, stderr=self.output)
         self.server.wait_until_holding()
 
+    def lines(self):
+        return [json.loads(line) for line in (self.folder / "run.json").read_text().splitlines()]
+
     def run_id(self):
-        first = (self.folder / "run.json").read_text().splitlines()[0]
-        return json.loads(first)["run"]
+        return self.lines()[0]["run"]
+
+    def sandbox_pid(self):
+        """The first process of the sandbox that the run has now."""
+        attached = [line["body"] for line in self.lines() if line.get("kind", "").startswith("sandbox_")]
+        return attached[-1]["handle"]["process"]["pid"]
 
     def next_request_after(self, moment_ns):
         """Waits for the run's end; when the first request after the moment had arrived."""
@@ -73,8 +79,7 @@ def sandbox_killed(moat):
     with work_folder() as folder:
         held = Held(moat, folder)
         try:
-            for pid in sandbox_processes(held.process.pid):
-                os.kill(pid, signal.SIGKILL)
+            os.kill(held.sandbox_pid(), signal.SIGKILL)
             killed = time.monotonic_ns()
             held.server.release()
             if held.process.wait(60) != 0:
@@ -82,29 +87,3 @@ def sandbox_killed(moat):
             return (held.next_request_after(killed) - killed) / 1e6
         finally:
             held.close()
-
-
-def sandbox_processes(harness):
-    """The first processes of sandboxes of this harness: those in a pid namespace of their own."""
-    own = os.readlink("/proc/self/ns/pid")
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if os.readlink(entry / "ns/pid") != own and str(harness) in lineage(entry.name):
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    if not found:
-        raise RuntimeError("no process of the sandbox was found")
-    return found
-
-
-def lineage(pid):
-    """The ids of a process and of those above it."""
-    ids = []
-    while pid not in ("0", "1"):
-        ids.append(pid)
-        status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        pid = status.split("PPid:", 1)[1].split()[0]
-    return ids
