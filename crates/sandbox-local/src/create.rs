@@ -129,7 +129,7 @@ fn start(
         missing,
         system: &prepared.system,
         toolchains: &prepared.toolchains,
-        filters: &prepared.filters,
+        filter: &prepared.filter,
         folder: folder.path(),
         tmp_bytes: place.options.tmp_bytes,
         rehearsal: false,

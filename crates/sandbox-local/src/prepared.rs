@@ -6,7 +6,7 @@ use moat_sandbox::SandboxError;
 
 use crate::launcher::{SealedProgram, StepFailed};
 use crate::options::LocalOptions;
-use crate::seccomp::{self, Filters};
+use crate::seccomp::{self, Filter};
 use crate::system::{self, Shown};
 use crate::toolchains::Toolchains;
 
@@ -14,7 +14,7 @@ use crate::toolchains::Toolchains;
 pub(crate) struct Prepared {
     pub(crate) launcher: SealedProgram,
     pub(crate) guest: SealedProgram,
-    pub(crate) filters: Filters,
+    pub(crate) filter: Filter,
     pub(crate) system: Vec<Shown>,
     pub(crate) toolchains: Toolchains,
     /// Whether the host has `bash`.
@@ -24,12 +24,11 @@ pub(crate) struct Prepared {
 impl Prepared {
     pub(crate) fn new(options: &LocalOptions) -> Result<Self, StepFailed> {
         let program = |error| StepFailed::new("put a program into memory", error);
-        let filters = seccomp::compile();
         let home = options.home.as_deref();
         Ok(Self {
             launcher: SealedProgram::launcher().map_err(program)?,
             guest: SealedProgram::new("moat-guest", moat_guest::program()).map_err(program)?,
-            filters: filters.map_err(|e| StepFailed::new("compile the seccomp filter", e))?,
+            filter: seccomp::compile(),
             system: system::find(),
             toolchains: Toolchains::find(home, &options.toolchain_variables),
             bash: Path::new("/bin/bash").exists(),

@@ -219,7 +219,7 @@ impl Shared {
         };
         Ok(probe_all(&Probe {
             launcher: &prepared.launcher,
-            filters: &prepared.filters,
+            filter: &prepared.filter,
             identity: &identity,
             folder: &self.sandboxes,
         }))

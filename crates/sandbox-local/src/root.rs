@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::fences::Fence;
 use crate::identity::{AGENT, Identity};
 use crate::plan::{Plan, Slot, Step, attribute};
-use crate::seccomp::Filters;
+use crate::seccomp::Filter;
 use crate::system::Shown;
 use crate::toolchains::Toolchains;
 use crate::{capabilities, landlock};
@@ -29,7 +29,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) missing: &'a BTreeSet<Fence>,
     pub(crate) system: &'a [Shown],
     pub(crate) toolchains: &'a Toolchains,
-    pub(crate) filters: &'a Filters,
+    pub(crate) filter: &'a Filter,
     /// The sandbox's folder on the host; the new root is mounted over it, in here only.
     pub(crate) folder: &'a Path,
     /// Bytes that `/tmp` and `/dev/shm` may each hold.
@@ -323,9 +323,7 @@ fn give_up(plan: &mut Plan, parts: &Parts<'_>) {
     }
     if parts.has(Fence::Seccomp) {
         plan.relies_on(Some(Fence::Seccomp));
-        for filter in &parts.filters.0 {
-            plan.push("install the filter on system calls", &Step::Filter(filter));
-        }
+        plan.push("install the filter on system calls", &Step::Filter(&parts.filter.0));
     }
     plan.relies_on(None);
     if parts.rehearsal {

@@ -1,79 +1,84 @@
 //! The filter on system calls, made from the table.
 //!
-//! Two filters, because a filter has one answer for what it matches: the first allows what is
-//! listed and answers `ENOSYS` to all else, the second answers `EPERM` to what is refused. The
-//! kernel takes the strictest answer, and of equals that of the filter that came last.
+//! The numbers of calls are cut into ranges with one answer each, and the filter finds the range by
+//! halving, so that a call costs some ten instructions whatever its number. That also keeps the
+//! start short: the kernel runs a new filter once for every number, to learn which calls it always
+//! allows. Calls whose arguments matter end in tests of those.
 
+mod assemble;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
-};
-
+use assemble::{Answer, Assembler};
 use table::{ALLOWED, REFUSED, Test};
 
-/// Instructions as the kernel reads them, in the order in which they are to be installed.
-#[derive(Debug)]
-pub(crate) struct Filters(pub(crate) [Vec<u8>; 2]);
+/// All tests of any one row hold.
+type Rows = Vec<&'static [(u8, Test)]>;
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+/// What a call gets.
+#[derive(Clone, Debug, PartialEq)]
+enum Verdict {
+    Always(Answer),
+    /// Refused when a row holds, else allowed.
+    RefusedWhen(Rows),
+}
+
+/// Instructions as the kernel reads them.
+#[derive(Debug)]
+pub(crate) struct Filter(pub(crate) Vec<u8>);
 
 /// Compiles the table.
-pub(crate) fn compile() -> Result<Filters, seccompiler::Error> {
-    let mut allowed = Rules::new();
+pub(crate) fn compile() -> Filter {
+    let mut assembler = Assembler::begin();
+    assembler.decide(&ranges(&verdicts()));
+    Filter(assembler.finish())
+}
+
+/// What each listed call gets.
+fn verdicts() -> BTreeMap<u32, Verdict> {
+    let mut verdicts = BTreeMap::new();
     for group in ALLOWED {
         debug_assert!(!group.reason.is_empty());
-        allowed.extend(group.calls.iter().map(|call| (*call, Vec::new())));
+        for call in group.calls {
+            verdicts.insert(*call as u32, Verdict::Always(Answer::Allow));
+        }
     }
-    let mut refused = Rules::new();
     for refusal in REFUSED {
         debug_assert!(!refusal.reason.is_empty());
         for call in refusal.calls {
-            let rules = refused.entry(*call).or_default();
-            for row in refusal.when {
-                rules.push(rule(row)?);
+            let verdict = verdicts.entry(*call as u32).or_insert(Verdict::Always(Answer::Refuse));
+            match verdict {
+                _ if refusal.when.is_empty() => *verdict = Verdict::Always(Answer::Refuse),
+                Verdict::Always(Answer::Allow) => {
+                    *verdict = Verdict::RefusedWhen(refusal.when.to_vec());
+                }
+                Verdict::RefusedWhen(rows) => rows.extend(refusal.when),
+                // Refused whatever its arguments are.
+                Verdict::Always(_) => {}
             }
         }
     }
-    let not_there = SeccompAction::Errno(libc::ENOSYS as u32);
-    let forbidden = SeccompAction::Errno(libc::EPERM as u32);
-    Ok(Filters([
-        instructions(allowed, not_there, SeccompAction::Allow)?,
-        instructions(refused, SeccompAction::Allow, forbidden)?,
-    ]))
+    verdicts
 }
 
-fn rule(row: &[(u8, Test)]) -> Result<SeccompRule, seccompiler::Error> {
-    let conditions = row.iter().map(|(argument, test)| {
-        let (operator, value) = match *test {
-            Test::Is(value) => (SeccompCmpOp::Eq, value),
-            Test::IsNot(value) => (SeccompCmpOp::Ne, value),
-            Test::Has(bits) => (SeccompCmpOp::MaskedEq(bits), bits),
-            Test::UnderMaskIs(mask, value) => (SeccompCmpOp::MaskedEq(mask), value),
-        };
-        SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, operator, value)
-    });
-    Ok(SeccompRule::new(conditions.collect::<Result<_, _>>()?)?)
-}
-
-fn instructions(
-    rules: Rules,
-    otherwise: SeccompAction,
-    matched: SeccompAction,
-) -> Result<Vec<u8>, seccompiler::Error> {
-    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    let program: BpfProgram =
-        SeccompFilter::new(rules, otherwise, matched, architecture)?.try_into()?;
-    let mut bytes = Vec::with_capacity(program.len() * 8);
-    for instruction in program {
-        bytes.extend_from_slice(&instruction.code.to_ne_bytes());
-        bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
-        bytes.extend_from_slice(&instruction.k.to_ne_bytes());
+/// The first number of each range and what its calls get, from 0 on. What is not listed is not
+/// there.
+fn ranges(verdicts: &BTreeMap<u32, Verdict>) -> Vec<(u32, Verdict)> {
+    let not_there = Verdict::Always(Answer::NotThere);
+    let mut ranges = vec![(0, not_there.clone())];
+    let mut add = |start: u32, verdict: &Verdict| match ranges.last_mut() {
+        Some((last, there)) if *last == start => *there = verdict.clone(),
+        Some((_, there)) if there == verdict => {}
+        _ => ranges.push((start, verdict.clone())),
+    };
+    for (call, verdict) in verdicts {
+        add(*call, verdict);
+        if !verdicts.contains_key(&(call + 1)) {
+            add(call + 1, &not_there);
+        }
     }
-    Ok(bytes)
+    ranges
 }

@@ -9,12 +9,12 @@ use crate::identity::Identity;
 use crate::landlock;
 use crate::launcher::{SealedProgram, StepFailed, launch};
 use crate::plan::{Plan, Step};
-use crate::seccomp::Filters;
+use crate::seccomp::Filter;
 
 /// What trying takes.
 pub(crate) struct Probe<'a> {
     pub(crate) launcher: &'a SealedProgram,
-    pub(crate) filters: &'a Filters,
+    pub(crate) filter: &'a Filter,
     pub(crate) identity: &'a Identity,
     /// An existing folder over which something can be mounted, in the process's own namespace.
     pub(crate) folder: &'a Path,
@@ -49,10 +49,8 @@ impl Probe<'_> {
                 landlock::step(true, |step| plan.push("set Landlock rules", step));
             }),
             Fence::Seccomp => self.try_steps(0, |plan| {
-                for filter in &self.filters.0 {
-                    let step = Step::Filter(filter);
-                    plan.push("install the filter on system calls", &step);
-                }
+                let step = Step::Filter(&self.filter.0);
+                plan.push("install the filter on system calls", &step);
             }),
             // Being allowed to make one and being allowed anything in it are two things.
             Fence::User => self.in_namespaces(&[], |plan| {

@@ -15,14 +15,14 @@ pub(crate) struct Group {
 
 /// How an argument is compared. Only the lower 32 bits of arguments that are an `int` to the kernel
 /// are looked at, as the kernel itself does.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Test {
-    Is(u64),
-    IsNot(u64),
+    Is(u32),
+    IsNot(u32),
     /// These bits are all set.
-    Has(u64),
+    Has(u32),
     /// Under this mask, it is not that.
-    UnderMaskIs(u64, u64),
+    UnderMaskIs(u32, u32),
 }
 
 /// Calls that are refused, and why.
@@ -142,17 +142,17 @@ pub(crate) const ALLOWED: &[Group] = &[
 ];
 
 const NEW_NAMESPACES: &[&[(u8, Test)]] = &[
-    &[(0, Test::Has(libc::CLONE_NEWNS as u64))],
-    &[(0, Test::Has(libc::CLONE_NEWCGROUP as u64))],
-    &[(0, Test::Has(libc::CLONE_NEWUTS as u64))],
-    &[(0, Test::Has(libc::CLONE_NEWIPC as u64))],
-    &[(0, Test::Has(libc::CLONE_NEWUSER as u64))],
-    &[(0, Test::Has(libc::CLONE_NEWPID as u64))],
-    &[(0, Test::Has(libc::CLONE_NEWNET as u64))],
+    &[(0, Test::Has(libc::CLONE_NEWNS as u32))],
+    &[(0, Test::Has(libc::CLONE_NEWCGROUP as u32))],
+    &[(0, Test::Has(libc::CLONE_NEWUTS as u32))],
+    &[(0, Test::Has(libc::CLONE_NEWIPC as u32))],
+    &[(0, Test::Has(libc::CLONE_NEWUSER as u32))],
+    &[(0, Test::Has(libc::CLONE_NEWPID as u32))],
+    &[(0, Test::Has(libc::CLONE_NEWNET as u32))],
 ];
 
 /// Bits of a socket's type that are not flags.
-const TYPE: u64 = 0xf;
+const TYPE: u32 = 0xf;
 
 pub(crate) const REFUSED: &[Refusal] = &[
     Refusal {
@@ -198,10 +198,10 @@ pub(crate) const REFUSED: &[Refusal] = &[
         reason: "only local, internet and routing sockets: no packet, vsock, alg, bluetooth, …",
         calls: calls!(SYS_socket SYS_socketpair),
         when: &[&[
-            (0, Test::IsNot(libc::AF_UNIX as u64)),
-            (0, Test::IsNot(libc::AF_INET as u64)),
-            (0, Test::IsNot(libc::AF_INET6 as u64)),
-            (0, Test::IsNot(libc::AF_NETLINK as u64)),
+            (0, Test::IsNot(libc::AF_UNIX as u32)),
+            (0, Test::IsNot(libc::AF_INET as u32)),
+            (0, Test::IsNot(libc::AF_INET6 as u32)),
+            (0, Test::IsNot(libc::AF_NETLINK as u32)),
         ]],
     },
     Refusal {
@@ -209,12 +209,12 @@ pub(crate) const REFUSED: &[Refusal] = &[
         calls: calls!(SYS_socket),
         when: &[
             &[
-                (0, Test::Is(libc::AF_INET as u64)),
-                (1, Test::UnderMaskIs(TYPE, libc::SOCK_RAW as u64)),
+                (0, Test::Is(libc::AF_INET as u32)),
+                (1, Test::UnderMaskIs(TYPE, libc::SOCK_RAW as u32)),
             ],
             &[
-                (0, Test::Is(libc::AF_INET6 as u64)),
-                (1, Test::UnderMaskIs(TYPE, libc::SOCK_RAW as u64)),
+                (0, Test::Is(libc::AF_INET6 as u32)),
+                (1, Test::UnderMaskIs(TYPE, libc::SOCK_RAW as u32)),
             ],
         ],
     },
@@ -222,8 +222,8 @@ pub(crate) const REFUSED: &[Refusal] = &[
         reason: "of netlink only routing, which listing one's addresses needs",
         calls: calls!(SYS_socket),
         when: &[&[
-            (0, Test::Is(libc::AF_NETLINK as u64)),
-            (2, Test::IsNot(libc::NETLINK_ROUTE as u64)),
+            (0, Test::Is(libc::AF_NETLINK as u32)),
+            (2, Test::IsNot(libc::NETLINK_ROUTE as u32)),
         ]],
     },
     Refusal {
