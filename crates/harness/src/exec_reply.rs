@@ -5,6 +5,8 @@
 //! model that does not know it is not confused by it. Nothing here runs anything.
 
 mod arguments;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::fmt::Write as _;

@@ -176,8 +176,6 @@ fn the_published_schema_is_up_to_date() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
-
     #[test]
     fn any_text_is_read_without_panic(
         lines in prop::collection::vec(prop_oneof![

@@ -176,8 +176,6 @@ fn edited_file() -> impl Strategy<Value = (String, String, String)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
-
     #[test]
     fn a_diff_of_a_file_gives_the_other_file((before, after, diff) in edited_file()) {
         let plan = run(&[("a", &before)], &update(&diff)).map_err(|e| TestCaseError::fail(e.message))?;
