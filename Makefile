@@ -11,6 +11,8 @@ demo: ## builds moat and lets it mend a small repository, killed twice on the wa
 	cargo build --release --locked --package moat
 	MOAT_DATA_DIR=$(DEMO)/data MOAT_CONFIG_DIR=$(DEMO)/config \
 	    cargo run --quiet --release --locked --package moat --bin moat -- demo
+	@echo
+	@echo '`moat` is here:  export PATH="$(CURDIR)/target/release:$$PATH"'
 
 test: ## all tests, with a sample of the crash sweep
 	scripts/test
