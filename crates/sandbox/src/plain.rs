@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -32,6 +33,8 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct PlainProvider {
     base: PathBuf,
+    /// Who commands run as.
+    user: (u32, u32),
 }
 
 /// A guest that runs as an ordinary process.
@@ -68,7 +71,14 @@ impl PlainProvider {
     /// Keeps sandboxes in folders beneath `base`, which has to be short enough for the path of a
     /// socket (about 60 bytes).
     pub fn new(base: &Path) -> Self {
-        Self { base: base.to_owned() }
+        Self { base: base.to_owned(), user: (geteuid().as_raw(), getegid().as_raw()) }
+    }
+
+    /// Has commands run as another user and group, which only root can do. `base` has to be
+    /// passable for that user.
+    #[must_use]
+    pub fn with_user(self, uid: u32, gid: u32) -> Self {
+        Self { user: (uid, gid), ..self }
     }
 
     /// The folder that stands for a root of a sandbox.
@@ -90,7 +100,8 @@ impl PlainProvider {
         for root in [crate::Root::Workspace, crate::Root::Home, crate::Root::Outputs] {
             std::fs::create_dir(dir.join(folder(root))).map_err(failed("make the roots"))?;
         }
-        let config = serde_json::to_vec(&config(spec, &dir))
+        self.give_roots(&dir).map_err(failed("give the roots to the commands' user"))?;
+        let config = serde_json::to_vec(&config(spec, &dir, self.user))
             .map_err(|error| setup("write the configuration", &error))?;
         std::fs::write(dir.join("config"), config).map_err(failed("write the configuration"))?;
         std::fs::write(dir.join("bytes"), moat_guest::program())
@@ -113,6 +124,17 @@ impl PlainProvider {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.ok_or_else(|| setup("start the guest", &"it ended at once"))?;
         Ok(Handle { dir, pid })
+    }
+
+    fn give_roots(&self, dir: &Path) -> io::Result<()> {
+        if self.user.0 == geteuid().as_raw() {
+            return Ok(());
+        }
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711))?;
+        for root in [crate::Root::Workspace, crate::Root::Home] {
+            std::os::unix::fs::chown(dir.join(folder(root)), Some(self.user.0), Some(self.user.1))?;
+        }
+        Ok(())
     }
 
     async fn connect(handle: &Handle, epoch: Epoch) -> Result<Option<GuestClient>, SandboxError> {
@@ -187,7 +209,7 @@ impl Sandbox for PlainSandbox {
     }
 }
 
-fn config(spec: &SandboxSpec, dir: &Path) -> GuestConfig {
+fn config(spec: &SandboxSpec, dir: &Path, (uid, gid): (u32, u32)) -> GuestConfig {
     let path = |root| RawBytes::from_path(&dir.join(folder(root)));
     let home = dir.join(folder(crate::Root::Home)).to_string_lossy().into_owned();
     let mut environment: BTreeMap<_, _> =
@@ -205,8 +227,8 @@ fn config(spec: &SandboxSpec, dir: &Path) -> GuestConfig {
             outputs: path(crate::Root::Outputs),
         },
         outputs_fd: None,
-        uid: geteuid().as_raw(),
-        gid: getegid().as_raw(),
+        uid,
+        gid,
         environment,
         output_spool: 1 << 20,
         max_processes: 128,

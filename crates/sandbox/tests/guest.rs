@@ -18,5 +18,7 @@ mod owner;
 mod process;
 #[path = "guest/terminal.rs"]
 mod terminal;
+#[path = "guest/user.rs"]
+mod user;
 #[path = "guest/workspace.rs"]
 mod workspace;

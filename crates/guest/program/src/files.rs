@@ -29,6 +29,10 @@ use resolve::{Resolver, Target};
 /// Bytes of a file that are read at once.
 const MAX_READ: u32 = 4 << 20;
 
+/// How a folder is opened to list it.
+const LISTED: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
 /// The roots, and the rights with which they are used.
 pub(crate) struct Files {
     workspace: RootDir,
@@ -168,7 +172,8 @@ impl Files {
     ) -> Result<(), Failure> {
         let path = Path::parse(path)?;
         let failed = |error: Errno| os_failure("write", path.bytes(), &error.into());
-        let target = self.beneath(root)?.target(&path)?;
+        let beneath = self.beneath(root)?;
+        let target = beneath.target(&path)?;
         let flags = OFlags::WRONLY
             | OFlags::CREATE
             | OFlags::NOFOLLOW
@@ -210,7 +215,8 @@ impl Files {
     }
 }
 
-/// One root, used with the right identity.
+/// One root, used with the right identity: files are opened as the commands' user for as long as
+/// this lives.
 struct Beneath<'a> {
     root: BorrowedFd<'a>,
     resolver: &'a Resolver,
@@ -245,15 +251,40 @@ impl Beneath<'_> {
     /// Opens a regular file to read it, following links that stay beneath the root.
     fn open_file(&self, path: &Path) -> Result<OwnedFd, Failure> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = self.open(path, flags)?;
+        let file = match self.open(path, flags) {
+            Err(Failure::Os { errno: libc::EACCES, .. }) => self.open_closed(path, flags, 0o400)?,
+            result => result?,
+        };
         refuse_special(&file).map_err(|error| os_failure("read", path.bytes(), &error.into()))?;
         Ok(file)
     }
 
     /// Opens a folder to list it, following no link at all.
     fn open_folder(&self, path: &Path) -> Result<OwnedFd, Failure> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        self.resolver.open_unlinked(self.root, path, flags)
+        match self.resolver.open_unlinked(self.root, path, LISTED) {
+            Err(Failure::Os { errno: libc::EACCES, .. }) => self.open_closed(path, LISTED, 0o400),
+            result => result,
+        }
+    }
+
+    /// Opens what its owner has closed to himself: a checkpoint has to have all there is. The
+    /// modes are as before when this returns.
+    fn open_closed(&self, path: &Path, flags: OFlags, needed: u32) -> Result<OwnedFd, Failure> {
+        let failed = |error: Errno| os_failure("open", path.bytes(), &error.into());
+        let target = self.target(path)?;
+        let stat = rustix::fs::statat(&target.parent, target.name, NO_FOLLOW).map_err(failed)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(failed(Errno::ACCESS));
+        }
+        let mode = |mode: u32| Mode::from_raw_mode(mode & 0o7777);
+        let set = |mode| {
+            rustix::fs::chmodat(&target.parent, target.name, mode, AtFlags::empty()).map_err(failed)
+        };
+        set(mode(stat.st_mode | needed))?;
+        let opened = self.resolver.open_unlinked(self.root, path, flags);
+        set(mode(stat.st_mode))?;
+        opened
     }
 
     fn make_dirs(&self, path: &Path) -> Result<(), Failure> {
@@ -269,15 +300,15 @@ impl Beneath<'_> {
     }
 
     fn stat(&self, path: &Path) -> Result<Option<StatRecord>, Failure> {
+        let failed = |error: io::Error| os_failure("stat", path.bytes(), &error);
         if path.is_empty() {
             let root = self.open_folder(path)?;
-            let found = stat::read(root.as_fd(), b"", Vec::new());
-            return found.map(Some).map_err(|error| os_failure("stat", b"", &error));
+            let folder = stat::Folder::enter(root.as_fd()).map_err(failed)?;
+            return folder.stat(b"", Vec::new()).map(Some).map_err(failed);
         }
         let target = self.target(path)?;
-        stat::read(target.parent.as_fd(), target.name, path.bytes().to_vec())
-            .map(Some)
-            .map_err(|error| os_failure("stat", path.bytes(), &error))
+        let folder = stat::Folder::enter(target.parent.as_fd()).map_err(failed)?;
+        folder.stat(target.name, path.bytes().to_vec()).map(Some).map_err(failed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What all tests of the guest start from.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,27 @@ impl Bench {
     pub(crate) async fn with_grace(orphan_grace: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let provider = PlainProvider::new(folder.path());
+        Self::create(folder, provider, orphan_grace).await
+    }
+
+    /// As in a sandbox that root made: the guest is root, commands are somebody else. `None` where
+    /// the tests do not run as root.
+    pub(crate) async fn with_other_user(uid: u32) -> Option<Self> {
+        if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let passable = std::fs::Permissions::from_mode(0o711);
+        std::fs::set_permissions(folder.path(), passable).unwrap();
+        let provider = PlainProvider::new(folder.path()).with_user(uid, uid);
+        Some(Self::create(folder, provider, Duration::from_secs(20)).await)
+    }
+
+    async fn create(
+        folder: tempfile::TempDir,
+        provider: PlainProvider,
+        orphan_grace: Duration,
+    ) -> Self {
         let run = RunId::generate();
         let spec = SandboxSpec {
             run,

@@ -5,17 +5,17 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd as _;
 
 use moat_guest::{Failure, MAX_PATH, RawBytes, Root, StatKind, StatRecord};
-use rustix::fs::{OFlags, RawDir};
+use rustix::fs::RawDir;
 use rustix::io::Errno;
 
 use super::resolve::Path;
-use super::{Beneath, Files, os_failure, stat};
+use super::{Beneath, Files, LISTED, os_failure, stat};
 
 /// Bytes of records that are sent at once.
 const FRAME: usize = 256 << 10;
 
-/// Bytes of records that wait until it is their turn. A folder of a million names fits.
-const MAX_HELD: usize = 256 << 20;
+/// Bytes of records that wait until it is their turn. A folder of 400,000 names fits.
+const MAX_HELD: usize = 128 << 20;
 
 /// What a record costs beside its path and attributes.
 const RECORD_COST: usize = 200;
@@ -43,9 +43,8 @@ impl Scan {
     /// What is in one folder.
     pub(crate) fn folder(files: &Files, root: Root, path: &RawBytes) -> Result<Self, Failure> {
         let path = Path::parse(path)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let beneath = files.beneath(root)?;
-        let folder = beneath.open(&path, flags)?;
+        let folder = beneath.open(&path, LISTED)?;
         let mut scan =
             Self { root, recursive: false, skip: BTreeSet::new(), waiting: Vec::new(), held: 0 };
         scan.enter(&path, &folder)?;
@@ -88,12 +87,13 @@ impl Scan {
     fn enter(&mut self, path: &Path, folder: &std::os::fd::OwnedFd) -> Result<(), Failure> {
         let failed = |error: &std::io::Error| os_failure("list", path.bytes(), error);
         let mut records = VecDeque::new();
+        let entries = stat::Folder::enter(folder.as_fd()).map_err(|error| failed(&error))?;
         for name in names(folder).map_err(|error| failed(&error.into()))? {
             let entry = path.join(&name);
             if entry.bytes().len() > MAX_PATH {
                 return Err(failed(&Errno::NAMETOOLONG.into()));
             }
-            let record = match stat::read(folder.as_fd(), &name, entry.bytes().to_vec()) {
+            let record = match entries.stat(&name, entry.bytes().to_vec()) {
                 Ok(record) => record,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
                 Err(error) => return Err(os_failure("stat", entry.bytes(), &error)),

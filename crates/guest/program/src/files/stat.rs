@@ -12,43 +12,53 @@ use super::NO_FOLLOW;
 /// Bytes of a list of attribute names, the kernel's own limit.
 const MAX_NAMES: usize = 64 << 10;
 
-/// Reads what is known about an entry of a folder; with an empty name, about the folder itself.
-pub(super) fn read(folder: BorrowedFd<'_>, name: &[u8], path: Vec<u8>) -> io::Result<StatRecord> {
-    let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { NO_FOLLOW };
-    let stat = statx(folder, name, flags, StatxFlags::BASIC_STATS)?;
-    let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
-        FileType::RegularFile => StatKind::File,
-        FileType::Directory => StatKind::Dir,
-        FileType::Symlink => {
-            StatKind::Symlink(rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes())
-        }
-        _ => StatKind::Other,
-    };
-    let may_have_attributes = matches!(kind, StatKind::File | StatKind::Dir);
-    Ok(StatRecord {
-        path,
-        mode: u32::from(stat.stx_mode) & 0o7777,
-        uid: stat.stx_uid,
-        gid: stat.stx_gid,
-        size: stat.stx_size,
-        mtime_ns: nanoseconds(&stat.stx_mtime),
-        ctime_ns: nanoseconds(&stat.stx_ctime),
-        inode: stat.stx_ino,
-        links: stat.stx_nlink.into(),
-        xattrs: if may_have_attributes { xattrs(folder, name)? } else { Xattrs::new() },
-        kind,
-    })
+/// A folder whose entries are looked at.
+///
+/// It is the working folder of this process meanwhile: extended attributes cannot be asked for by
+/// folder and name, and this process has one thread and uses its working folder for nothing else.
+pub(super) struct Folder<'a>(BorrowedFd<'a>);
+
+impl<'a> Folder<'a> {
+    pub(super) fn enter(folder: BorrowedFd<'a>) -> io::Result<Self> {
+        rustix::process::fchdir(folder)?;
+        Ok(Self(folder))
+    }
+
+    /// Reads what is known about an entry; with an empty name, about the folder itself.
+    pub(super) fn stat(&self, name: &[u8], path: Vec<u8>) -> io::Result<StatRecord> {
+        let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { NO_FOLLOW };
+        let stat = statx(self.0, name, flags, StatxFlags::BASIC_STATS)?;
+        let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::RegularFile => StatKind::File,
+            FileType::Directory => StatKind::Dir,
+            FileType::Symlink => {
+                StatKind::Symlink(rustix::fs::readlinkat(self.0, name, Vec::new())?.into_bytes())
+            }
+            _ => StatKind::Other,
+        };
+        let may_have_attributes = matches!(kind, StatKind::File | StatKind::Dir);
+        Ok(StatRecord {
+            path,
+            mode: u32::from(stat.stx_mode) & 0o7777,
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            size: stat.stx_size,
+            mtime_ns: nanoseconds(&stat.stx_mtime),
+            ctime_ns: nanoseconds(&stat.stx_ctime),
+            inode: stat.stx_ino,
+            links: stat.stx_nlink.into(),
+            xattrs: if may_have_attributes { xattrs(name)? } else { Xattrs::new() },
+            kind,
+        })
+    }
 }
 
 fn nanoseconds(time: &StatxTimestamp) -> i64 {
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.into())
 }
 
-/// The `user.*` attributes of an entry.
-fn xattrs(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<Xattrs> {
-    // There is no call that takes a folder and a name, but this process is single-threaded and
-    // uses its working folder for nothing else.
-    rustix::process::fchdir(folder)?;
+/// The `user.*` attributes of an entry of the working folder.
+fn xattrs(name: &[u8]) -> io::Result<Xattrs> {
     let name = if name.is_empty() { b".".as_slice() } else { name };
     let mut xattrs = Xattrs::new();
     let mut total = 0;
