@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use moat_core::SnapshotId;
 use rustix::fs::FlockOperation;
@@ -17,6 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::WriteBackError;
 use crate::git::GitRef;
 use crate::step::{State, Step};
+
+/// How long the lock is waited for. A process that this one is just starting holds a copy of every
+/// lock for a moment, so the first refusal means little.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How far a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +96,16 @@ impl Records {
             .mode(0o600)
             .open(folder.join("lock"))
             .map_err(fail)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(WriteBackError::Busy),
-            Err(error) => Err(fail(error.into())),
+        let waiting = Instant::now();
+        loop {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { folder: folder.to_owned(), _lock: lock }),
+                Err(rustix::io::Errno::WOULDBLOCK) if waiting.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(WriteBackError::Busy),
+                Err(error) => return Err(fail(error.into())),
+            }
         }
     }
 

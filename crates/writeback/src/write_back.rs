@@ -127,6 +127,9 @@ impl WriteBack {
             if known.iter().any(|r| matches!(r.stage, Stage::Applying | Stage::Undoing)) {
                 return Err(WriteBackError::Interrupted);
             }
+            if steps.is_empty() && refs.is_empty() {
+                return Ok(Applied::default());
+            }
             let number = known.last().map_or(0, |stored| stored.number) + 1;
             let (base, last) = (this.options.base, this.options.last);
             let record = Record { version: 1, base, last, steps, refs };

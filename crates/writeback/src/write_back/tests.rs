@@ -13,6 +13,8 @@ use moat_snapshot::{Entry, Listing, Meta, Node, Snapshots};
 
 use super::*;
 
+mod three_way;
+
 struct Place {
     dir: tempfile::TempDir,
     snapshots: Snapshots,
