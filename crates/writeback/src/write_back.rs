@@ -10,6 +10,7 @@ use crate::git::{GitRef, Importer, new_refs};
 use crate::host::{Host, Outcome};
 use crate::plan::{Conflict, Plan, Planner};
 use crate::record::{Record, Records, Stage, Stored};
+use crate::step::Step;
 
 /// Which changes go where.
 #[derive(Clone, Debug)]
@@ -216,7 +217,7 @@ impl WriteBack {
                 Outcome::NotEmpty => applied.kept_folders.push(step.path.clone()),
             }
         }
-        host.sync()?;
+        host.sync(&stored.record.steps)?;
         let refs = stored.record.refs.clone();
         if !refs.is_empty() {
             // Files and commits do not depend on each other: a refused commit is told, no more.
@@ -240,8 +241,9 @@ impl WriteBack {
             records.advance(stored, Stage::Undoing)?;
         }
         let host = self.host(runtime, stored.number)?;
-        for (number, step) in stored.record.steps.iter().enumerate().rev() {
-            match host.take(&step.backwards(), number)? {
+        let backwards: Vec<_> = stored.record.steps.iter().map(Step::backwards).collect();
+        for (number, step) in backwards.iter().enumerate().rev() {
+            match host.take(step, number)? {
                 Outcome::Done => undone.restored.push(step.path.clone()),
                 Outcome::Already => {}
                 // The second of two steps on one path, of which none was ever taken.
@@ -251,7 +253,7 @@ impl WriteBack {
                 Outcome::NotEmpty => undone.kept_folders.push(step.path.clone()),
             }
         }
-        host.sync()?;
+        host.sync(&backwards)?;
         let importer = self.importer(runtime);
         if !stored.record.refs.is_empty() && importer.problem().is_none() {
             importer.take_back(&stored.record.refs)?;

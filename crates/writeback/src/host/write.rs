@@ -8,7 +8,7 @@ use moat_core::BlobId;
 use moat_snapshot::Snapshots;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, Uid,
-    fchmod, fchown, futimens, mkdirat, openat, renameat, renameat_with, statat, symlinkat,
+    fchmod, fchown, fsync, futimens, mkdirat, openat, renameat, renameat_with, statat, symlinkat,
     unlinkat,
 };
 use rustix::io::Errno;
@@ -16,6 +16,9 @@ use rustix::io::Errno;
 use super::{CHUNK, Facts, Host, Seen};
 use crate::error::WriteBackError;
 use crate::step::{State, Step};
+
+/// From this many steps on, one sync of the whole file system is cheaper than one for each file.
+const MANY: usize = 32;
 
 /// What came of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +63,28 @@ impl Host {
         }
     }
 
-    /// Makes all that was written durable.
-    pub(crate) fn sync(&self) -> Result<(), WriteBackError> {
-        rustix::fs::syncfs(&self.top)
-            .map_err(|error| WriteBackError::host("sync", self.path.clone(), error))
+    /// Makes what these steps wrote durable.
+    pub(crate) fn sync(&self, steps: &[Step]) -> Result<(), WriteBackError> {
+        if steps.len() > MANY {
+            return rustix::fs::syncfs(&self.top)
+                .map_err(|error| WriteBackError::host("sync", self.path.clone(), error));
+        }
+        for step in steps {
+            let (Some(parent), Some(name)) = (self.parent(&step.path)?, step.path.file_name())
+            else {
+                continue;
+            };
+            let fail = |error| self.error("sync", &step.path, error);
+            // Only what is a file now; whoever put something else there sees to that himself.
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            if let (State::File { .. }, Ok(file)) =
+                (&step.after, openat(&parent, name, flags, Mode::empty()))
+            {
+                fsync(&file).map_err(fail)?;
+            }
+            fsync(&parent).map_err(fail)?;
+        }
+        Ok(())
     }
 }
 
