@@ -15,9 +15,16 @@ use serde_json::Value;
 
 #[tokio::test]
 async fn vector_transcripts() {
-    let folder = std::env::var_os("MOAT_VECTORS").map(PathBuf::from).unwrap_or_else(|| {
+    let named = std::env::var_os("MOAT_VECTORS").map(PathBuf::from);
+    // A folder that was asked for has to be there; the default one is not part of the repository.
+    let asked = named.is_some();
+    let folder = named.unwrap_or_else(|| {
         PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors"))
     });
+    if !asked && !folder.is_dir() {
+        println!("SKIP vector_transcripts: no vectors; MOAT_VECTORS names their folder");
+        return;
+    }
     let mut files: Vec<_> = std::fs::read_dir(folder.join("loop"))
         .expect("the folder of the loop's vectors")
         .map(|entry| entry.expect("a folder entry").path())
