@@ -25,10 +25,7 @@ pub(crate) struct SandboxCall {
 /// How a call ended.
 pub(crate) enum CallEnd {
     /// With an output for the model.
-    Done {
-        output: Value,
-        report: CallReport,
-    },
+    Done { output: Value, report: Box<CallReport> },
     /// It ends the run.
     Raise { error: String, message: String },
     /// The sandbox does not answer; the attempt may or may not have had its effects inside it.
@@ -38,13 +35,15 @@ pub(crate) enum CallEnd {
 impl CallEnd {
     pub(crate) fn may_have_changed_files(&self) -> bool {
         match self {
-            Self::Done { report, .. } => report.exit_code.is_some() || report.session.is_some() || !report.changed.is_empty(),
+            Self::Done { report, .. } => {
+                report.exit_code.is_some() || report.session.is_some() || !report.changed.is_empty()
+            }
             Self::Raise { .. } | Self::SandboxLost => true,
         }
     }
 
     fn text(text: impl Into<String>, report: CallReport) -> Self {
-        Self::Done { output: Value::String(text.into()), report }
+        Self::Done { output: Value::String(text.into()), report: Box::new(report) }
     }
 
     fn refused(text: impl Into<String>) -> Self {
@@ -79,7 +78,7 @@ pub(crate) async fn run(context: &CallContext, call: &SandboxCall) -> CallEnd {
         image::VIEW_IMAGE => files::view_image(context, call).await,
         other => Ok(CallEnd::refused(format!("Tool '{other}' not found."))),
     };
-    ended.unwrap_or_else(|error| end_of(error))
+    ended.unwrap_or_else(end_of)
 }
 
 fn end_of(error: ComputeError) -> CallEnd {

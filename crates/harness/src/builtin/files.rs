@@ -91,7 +91,7 @@ pub(super) async fn view_image(
         Err(error) => Err(error),
     };
     Ok(match shown {
-        Ok(output) => CallEnd::Done { output, report: CallReport::default() },
+        Ok(output) => CallEnd::Done { output, report: Box::default() },
         Err(error) => CallEnd::refused(error.to_string()),
     })
 }

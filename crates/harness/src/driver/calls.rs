@@ -178,7 +178,11 @@ impl Driver {
                 Some(tool) => match tool.call(call).await {
                     ToolOutcome::Output { output, failed } => CallEnd::Done {
                         output: output.output,
-                        report: CallReport { failed, value: output.value, ..CallReport::default() },
+                        report: Box::new(CallReport {
+                            failed,
+                            value: output.value,
+                            ..CallReport::default()
+                        }),
                     },
                     ToolOutcome::Raise { error, message } => {
                         CallEnd::Raise { error: error.to_owned(), message }
@@ -228,7 +232,7 @@ impl Driver {
                 }
                 end if run.sandbox => sandboxed.push((run, end)),
                 CallEnd::Done { output, report } => {
-                    self.push("harness", finished(&run, &output, report))?;
+                    self.push("harness", finished(&run, &output, *report))?;
                     if left > 0 {
                         self.flush().await?;
                     }
@@ -272,7 +276,7 @@ impl Driver {
                 compute.release_later(key);
             }
             if let CallEnd::Done { output, report } = end {
-                self.push("harness", finished(&run, &output, report))?;
+                self.push("harness", finished(&run, &output, *report))?;
             }
         }
         match checkpoint {

@@ -131,19 +131,22 @@ impl State {
                 });
             }
             EventBody::SandboxLost(_) => self.sandbox = None,
-            EventBody::ProcessLost(lost) => {
-                if self.sessions.remove(&lost.session).is_some() {
-                    self.steered.push(process_lost_notice(lost.session, &lost.command));
-                    if self.answer.is_none() {
-                        self.take_in_steering();
-                    }
-                }
-            }
+            EventBody::ProcessLost(lost) => self.lose_process(lost.session, &lost.command),
             EventBody::Checkpointed(checkpoint) => {
                 self.checkpoint = Some((seq, checkpoint.snapshot));
                 self.first_checkpoint.get_or_insert(checkpoint.snapshot);
             }
             _ => {}
+        }
+    }
+
+    fn lose_process(&mut self, session: u32, command: &str) {
+        if self.sessions.remove(&session).is_none() {
+            return;
+        }
+        self.steered.push(process_lost_notice(session, command));
+        if self.answer.is_none() {
+            self.take_in_steering();
         }
     }
 

@@ -249,6 +249,6 @@ fn final_outcome(settled: &Settled) -> Option<RunOutcome> {
 
 fn refusal_of(message: &moat_core::Item) -> Option<String> {
     let content = message.fields().content?;
-    let refusals = content.as_array()?.iter().filter_map(|part| part.get("refusal")?.as_str());
-    refusals.last().map(str::to_owned)
+    let mut parts = content.as_array()?.iter().rev();
+    parts.find_map(|part| part.get("refusal")?.as_str()).map(str::to_owned)
 }
