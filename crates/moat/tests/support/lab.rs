@@ -92,6 +92,22 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// Any command, with something to read.
+    pub(crate) fn start_piped(&self, command: &mut Command, input: &str) -> Done {
+        let input_file = self.write("stdin", input);
+        let mut owned = Command::new(command.get_program());
+        owned.args(command.get_args()).env_clear().stdin(File::open(input_file).unwrap());
+        for (name, value) in command.get_envs() {
+            owned.env(name, value.unwrap());
+        }
+        if let Some(folder) = command.get_current_dir() {
+            owned.current_dir(folder);
+        }
+        self.start(owned).finish()
+    }
+}
+
 /// Kills a process that takes too long, until the answer is dropped.
 fn watchdog(pid: Pid) -> Sender<()> {
     let (keep, gone): (Sender<()>, Receiver<()>) = channel();
