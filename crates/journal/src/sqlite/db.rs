@@ -9,7 +9,7 @@ use crate::StorageError;
 
 /// How often a statement that meets another process's lock is tried again, at most. With the
 /// pauses below this is about ten seconds.
-const ATTEMPTS: i32 = if cfg!(test) { 60 } else { 1450 };
+const ATTEMPTS: i32 = if cfg!(test) { 650 } else { 1450 };
 /// About how long a statement waits for another process, in milliseconds.
 pub(super) const PATIENCE_MS: u64 = 10_000;
 

@@ -57,7 +57,8 @@ impl Wakes {
         Self { dir: data_dir.join("wake"), watch: Mutex::new(None) }
     }
 
-    /// To be called before the commit that it announces. With `remove` its drop removes the file.
+    /// To be called before the commit that it announces. With `remove`, its drop
+    /// removes the run's files.
     pub(super) fn promise(
         &self,
         tenant: &TenantId,
@@ -116,6 +117,7 @@ impl Drop for Wake {
         drop(self.held.take());
         if self.remove {
             let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(self.path.with_extension(Topic::Inbox.as_str()));
         }
     }
 }
@@ -131,9 +133,14 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn name(tenant: &TenantId, run: RunId, topic: Topic) -> String {
-    let topic = match topic {
-        Topic::Events => "events",
-        Topic::Inbox => "inbox",
-    };
-    format!("{tenant}.{run}.{topic}")
+    format!("{tenant}.{run}.{}", topic.as_str())
+}
+
+impl Topic {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Inbox => "inbox",
+        }
+    }
 }

@@ -68,3 +68,22 @@ async fn an_append_that_was_given_up_makes_the_owner_claim_again() {
     assert_eq!(owner.append(batch("next")).await.unwrap(), Seq(2));
     assert_eq!(bodies(&read_all(&journal, run).await), ["perhaps", "next"]);
 }
+
+#[tokio::test]
+async fn an_owner_that_goes_leaves_no_files_behind() {
+    let place = Place::new();
+    let journal = place.open();
+    let owner = new_run(&journal).await;
+    let entry = crate::InboxEntry {
+        id: "a".to_owned(),
+        kind: "steer".to_owned(),
+        body: "{}".to_owned(),
+        who: "user:ada".to_owned(),
+        at: 1,
+    };
+    journal.post(&super::local(), owner.run(), entry).await.unwrap();
+    let count = |name: &str| std::fs::read_dir(place.data().join(name)).unwrap().count();
+    assert_eq!((count("wake"), count("locks")), (2, 1));
+    drop(owner);
+    assert_eq!((count("wake"), count("locks")), (0, 0));
+}
