@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use moat_blobs::{BlobStore, FolderBlobs};
-use moat_core::{RunId, Secret, TenantId, TenantKey};
+use moat_core::{RunId, Secret, Seq, TenantId, TenantKey};
 use moat_harness::{Harness, HarnessOptions};
 use moat_journal::sqlite::{SqliteJournal, SqliteOptions};
-use moat_journal::{Journal, Listed};
+use moat_journal::{Journal, Listed, ReadError};
 use moat_model::Model;
 use moat_sandbox_local::{LocalOptions, LocalProvider, TOOLCHAIN_VARIABLES};
 use moat_snapshot::Snapshots;
@@ -108,7 +108,13 @@ impl Engine {
 
     pub(crate) async fn find_by_text(&self, text: &str) -> anyhow::Result<RunId> {
         if let Ok(run) = RunId::from_str(text) {
-            return Ok(run);
+            // Damage and the like are for whoever reads it for a purpose.
+            return match self.journal.read(&self.tenant, run, Seq(0), 1).await {
+                Err(ReadError::NoSuchRun { .. }) => {
+                    Err(usage(format!("there is no run {run}; `moat runs` lists them")))
+                }
+                _ => Ok(run),
+            };
         }
         let wanted = text.to_ascii_lowercase();
         let plausible =
