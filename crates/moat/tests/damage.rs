@@ -1,0 +1,122 @@
+//! A disk that is full and a database that somebody changed.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![allow(clippy::print_stdout, reason = "says what it skips")]
+#![allow(dead_code, reason = "what is shared is not used by each test")]
+
+#[path = "support/lab.rs"]
+mod lab;
+#[path = "support/transcript.rs"]
+mod transcript;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lab::Lab;
+use serde_json::json;
+use transcript::{exec, exec_with, say, transcript};
+
+/// A file system of its own, a few megabytes large, gone at the end.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=6m,mode=700", "moat-test"])
+            .arg(at)
+            .output();
+        done.is_ok_and(|done| done.status.success()).then(|| Self(at.to_owned()))
+    }
+
+    /// Fills it to the last byte. Returns the file that does.
+    fn fill(&self) -> PathBuf {
+        let ballast = self.0.join("ballast");
+        let mut file = std::fs::File::create(&ballast).unwrap();
+        for size in [65536, 4096] {
+            while std::io::Write::write_all(&mut file, &vec![1; size]).is_ok() {}
+        }
+        ballast
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_the_run_goes_on_once_there_is_room() {
+    let lab = Lab::new();
+    let Some(disk) = SmallDisk::mount(&lab.data) else {
+        println!("SKIP full_disk: mounting a small file system takes root");
+        return;
+    };
+    let long =
+        format!("echo first >> log.txt; sleep 1; head -c 60000 /dev/urandom | od | head -c 9000");
+    let slow = exec_with(json!({"cmd": long, "login": false, "yield_time_ms": 30000}));
+    let turns = [vec![slow], vec![exec("echo second >> log.txt")], vec![say("done")]];
+    let file = lab.write("t.jsonl", transcript(&turns));
+    let args = ["exec", "--json", "--replay", file.to_str().unwrap(), "Go."];
+    let running = lab.start(lab.command(&args));
+    running.wait_for_output("\"kind\":\"call_started\"");
+    let ballast = disk.fill();
+    let done = running.finish();
+    assert_eq!(done.code, Some(5), "{done}");
+    assert!(done.err.contains("full") || done.err.contains("space"), "{done}");
+    assert!(done.err.contains("moat resume"), "{done}");
+    // While it is full, what is there can still be read.
+    let before = lab.moat(&["logs", "--last", "--json"]);
+    std::fs::remove_file(ballast).unwrap();
+    let resumed = lab.moat(&["resume", "--last", "--json"]);
+    assert_eq!(resumed.code, Some(0), "{resumed}");
+    let after = lab.ok(&["logs", "--last", "--json"]).out;
+    assert_eq!(before.code, Some(0), "{before}");
+    assert!(after.starts_with(&before.out) && before.out.lines().count() >= 4, "{before}");
+    let applied = lab.moat(&["apply", "--last"]);
+    assert_eq!(applied.code, Some(0), "{applied}");
+    assert_eq!(std::fs::read_to_string(lab.work.join("log.txt")).unwrap(), "first\nsecond\n");
+    assert_eq!(lab.json(&["verify", "--json"])["sound"], true);
+}
+
+#[test]
+fn a_changed_byte_of_the_database_is_found() {
+    let lab = Lab::new();
+    let marker = "a-word-that-stands-in-the-headers";
+    let file = lab.write("t.jsonl", transcript(&[vec![exec("true")], vec![say("done")]]));
+    let mut command = lab.command(&["exec", "--replay", file.to_str().unwrap(), "Go."]);
+    command.env("USER", marker);
+    assert_eq!(lab.start(command).finish().code, Some(0));
+    assert_eq!(lab.json(&["verify", "--json"])["sound"], true);
+
+    // Everything into the database file itself, then each place in turn where a header names the
+    // kind of an event.
+    let database = database(&lab.data);
+    let original = std::fs::read(&database).unwrap();
+    let kind = b"model_answered";
+    let places: Vec<_> =
+        (0..original.len() - kind.len()).filter(|at| original[*at..].starts_with(kind)).collect();
+    assert!(!places.is_empty(), "the kind is not found in {}", database.display());
+    for at in places {
+        let mut changed = original.clone();
+        changed[at] ^= 1;
+        std::fs::write(&database, &changed).unwrap();
+        let verified = lab.moat(&["verify", "--json"]);
+        assert!(matches!(verified.code, Some(1 | 5)), "byte {at}: {verified}");
+        assert!(verified.out.contains("\"sound\":false") || !verified.err.is_empty(), "{verified}");
+    }
+    std::fs::write(&database, &original).unwrap();
+    assert_eq!(lab.json(&["verify", "--json"])["sound"], true);
+}
+
+/// The database's file, with nothing left in its log.
+fn database(data: &Path) -> PathBuf {
+    let files = std::fs::read_dir(data).unwrap().flatten().map(|entry| entry.path());
+    let is = |path: &PathBuf, ends: &str| path.to_string_lossy().ends_with(ends);
+    let files: Vec<_> = files.filter(|path| path.is_file()).collect();
+    let wal = files.iter().find(|path| is(path, "-wal"));
+    let wal_bytes = wal.map_or(0, |path| std::fs::metadata(path).unwrap().len());
+    assert_eq!(wal_bytes, 0, "the log was not written back at the end");
+    let found = files.iter().find(|path| is(path, ".db") || is(path, ".sqlite")).cloned();
+    found.unwrap_or_else(|| panic!("no database among {files:?}"))
+}
