@@ -37,7 +37,7 @@ impl Bench {
     /// As in a sandbox that root made: the guest is root, commands are somebody else. `None` where
     /// the tests do not run as root.
     pub(crate) async fn with_other_user(uid: u32) -> Option<Self> {
-        if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        if !is_root() {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -101,9 +101,17 @@ impl Bench {
         std::fs::read(self.workspace().join(path)).unwrap()
     }
 
+    pub(crate) fn is_root(&self) -> bool {
+        is_root()
+    }
+
     pub(crate) fn pid(&self) -> u64 {
         self.handle["pid"].as_u64().unwrap()
     }
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 impl Drop for Bench {

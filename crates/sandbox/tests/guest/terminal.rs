@@ -11,7 +11,8 @@ fn with_terminal(bench: &Bench, seq: u64, script: &str) -> Command {
 #[tokio::test]
 async fn a_program_that_asks_is_answered() {
     let bench = Bench::new().await;
-    let script = "tty >/dev/null && printf 'name? '; read name; echo \"hello $name\"; stty size";
+    let script = "tty >/dev/null && printf 'name? '; read name; echo \"hello $name\"; stty size; \
+                  read more; echo \"and $more\"";
     let command = with_terminal(&bench, 1, script);
     bench.guest.start(&command).await.unwrap();
     let mut events = bench.guest.attach(command.key, 0).await.unwrap();
@@ -21,14 +22,15 @@ async fn a_program_that_asks_is_answered() {
     for _ in 0..2 {
         bench.guest.write_stdin(command.key, bench.key(2), b"moat\n").await.unwrap();
     }
-    let output = until(&mut events, "50 132").await;
-    assert_eq!(output.matches("hello moat").count(), 1, "{output}");
+    until(&mut events, "50 132").await;
+    bench.guest.write_stdin(command.key, bench.key(3), b"you\n").await.unwrap();
+    until(&mut events, "and you").await;
     while let Some(event) = next(&mut events).await {
         if let ProcessEvent::Exited(exit) = event {
             assert_eq!(exit.code, 0);
         }
     }
-    let closed = bench.guest.write_stdin(command.key, bench.key(3), b"late\n").await;
+    let closed = bench.guest.write_stdin(command.key, bench.key(4), b"late\n").await;
     assert!(matches!(closed, Err(GuestError::StdinClosed)));
 }
 
