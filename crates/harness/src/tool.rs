@@ -164,10 +164,9 @@ pub trait Tool: Send + Sync {
     async fn call(&self, call: ToolCall) -> ToolOutcome;
 }
 
-type Body =
-    dyn Fn(ToolCall) -> Pin<Box<dyn Future<Output = Result<ToolOutput, ToolError>> + Send>>
-        + Send
-        + Sync;
+type Body = dyn Fn(ToolCall) -> Pin<Box<dyn Future<Output = Result<ToolOutput, ToolError>> + Send>>
+    + Send
+    + Sync;
 
 /// A tool made from a function.
 #[derive(Clone)]

@@ -44,8 +44,7 @@ pub(crate) async fn diff(engine: &Engine, args: &DiffArgs) -> anyhow::Result<Exi
     }
     let hidden = all - changes.len();
     if hidden > 0 && !engine.quiet {
-        let note =
-            format!("not shown (home folder, or ignored by git; see --all): {hidden}");
+        let note = format!("not shown (home folder, or ignored by git; see --all): {hidden}");
         writeln!(std::io::stderr().lock(), "{note}")?;
     }
     Ok(Exit::Success)

@@ -1,11 +1,13 @@
 //! `verify` and `erase`.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
-use moat_core::{EventBody, RunErased, RunId};
+use moat_core::{BlobId, Event, EventBody, RunErased, RunId};
 use moat_journal::{NewEvent, RunReport};
 use serde_json::{Value, json};
 
+use super::show::events_of;
 use crate::cli::{EraseArgs, VerifyArgs};
 use crate::engine::Engine;
 use crate::escape::escape;
@@ -79,11 +81,49 @@ pub(crate) async fn erase(engine: &Engine, args: &EraseArgs) -> anyhow::Result<E
         must_understand: body.must_understand(),
         body: body.encode()?,
     };
+    let outputs = outputs_to_delete(engine, run, &consent).await?;
     engine.journal.erase(&engine.tenant, run, &consent, tombstone).await?;
+    for blob in outputs {
+        engine.blobs.delete(blob).await?;
+    }
+    engine.blobs.sync().await?;
     let spool = engine.home.data.join("spool").join(run.to_string());
     if spool.exists() {
         std::fs::remove_dir_all(spool)?;
     }
     writeln!(std::io::stdout().lock(), "run {run} is erased")?;
     Ok(Exit::Success)
+}
+
+/// Whole outputs that only the runs to be erased refer to. Equal outputs are stored once, so every
+/// other run is asked; an erasure is rare enough for that.
+async fn outputs_to_delete(
+    engine: &Engine,
+    run: RunId,
+    with: &[RunId],
+) -> anyhow::Result<BTreeSet<BlobId>> {
+    let mut doomed = BTreeSet::new();
+    for run in std::iter::once(&run).chain(with) {
+        doomed.extend(outputs_of(engine, *run).await?);
+    }
+    if doomed.is_empty() {
+        return Ok(doomed);
+    }
+    for listed in engine.journal.list(&engine.tenant, usize::MAX >> 1).await? {
+        if listed.run != run && !with.contains(&listed.run) && listed.index.is_some() {
+            for kept in outputs_of(engine, listed.run).await? {
+                doomed.remove(&kept);
+            }
+        }
+    }
+    Ok(doomed)
+}
+
+async fn outputs_of(engine: &Engine, run: RunId) -> anyhow::Result<BTreeSet<BlobId>> {
+    let events = events_of(engine, run).await?;
+    let blob = |event: Event| match event.body {
+        EventBody::CallFinished(finished) => finished.report.output?.blob,
+        _ => None,
+    };
+    Ok(events.into_iter().filter_map(blob).collect())
 }

@@ -42,7 +42,10 @@ impl Snapshots {
             }),
             _ => None,
         });
-        stream::iter(checks.collect::<Vec<_>>()).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
+        stream::iter(checks.collect::<Vec<_>>())
+            .buffer_unordered(SIDE_BY_SIDE)
+            .try_collect::<()>()
+            .await?;
         Ok(tree)
     }
 
