@@ -138,6 +138,37 @@ fn a_large_file_with_many_hunks_and_anchors_is_rewritten_in_linear_time() {
     assert!(text_after(&run(&[("a", &file)], &patch).unwrap(), "a").ends_with("same\nEND\n"));
 }
 
+/// Nothing but one link, by its target.
+struct OneLink(&'static str);
+
+#[async_trait]
+impl FileSource for OneLink {
+    async fn stat(&self, path: &Path) -> Result<Option<FileNode>, SourceError> {
+        Ok((path == Path::new("ln")).then(|| FileNode::Symlink(self.0.into())))
+    }
+
+    async fn read_at(&self, _: &Path, _: u64, _: u32) -> Result<Vec<u8>, SourceError> {
+        Err(SourceError::Refused("not a file".into()))
+    }
+}
+
+#[test]
+fn links_that_go_in_circles_or_out_are_refused_and_others_are_followed() {
+    let operations = parse("*** Begin Patch\n*** Add File: ln/x\n+1\n*** End Patch").unwrap();
+    let planned = |target| {
+        let source = OneLink(target);
+        let future = plan(&operations, Path::new(""), &source);
+        match futures_util::FutureExt::now_or_never(future).unwrap() {
+            Ok(plan) => plan.changed_paths().join(" "),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert_eq!(planned("./ln"), "`ln/x` leads through too many links");
+    assert_eq!(planned("d/../../etc"), "`ln/x` leads outside the workspace through `ln`");
+    assert_eq!(planned("/workspace2"), "`ln/x` leads outside the workspace through `ln`");
+    assert_eq!(planned("/workspace/d/../e"), "e/x");
+}
+
 /// A file, and the same file after some of its lines were replaced, with the hunks between them.
 fn edited_file() -> impl Strategy<Value = (String, String, String)> {
     let line = prop_oneof!["[a-c]{0,2}", "[ +@*-]{0,3}[a-z]{0,3}", "\\PC{0,6}"];
