@@ -168,22 +168,27 @@ async fn output_need_not_be_text() {
     assert_eq!(heard.stdout, b"\xff\xfe\0\x1b[31m\x80");
 }
 
+/// Counts processes that sleep for a length that begins with what follows.
+const COUNT: &str = "ps -eo args | grep -c ^sleep.";
+
 /// A signal finds descendants that left the group, the session and their parents.
 #[tokio::test]
 async fn a_signal_reaches_the_whole_tree() {
     let bench = Bench::new().await;
-    let script = "setsid sh -c 'setsid sleep 601 & sleep 602' & \
-                  (setsid sleep 603 &) ; sh -c 'sleep 604 & wait' & \
-                  sleep 0.2; echo ready; wait";
-    let command = bench.shell(1, script);
+    // Lengths that no other test on this machine sleeps for.
+    let id = 1_000_000 + u64::from(std::process::id());
+    let script = format!(
+        "setsid sh -c 'setsid sleep {id}1 & sleep {id}2' & (setsid sleep {id}3 &) ; \
+         sh -c 'sleep {id}4 & wait' & \
+         while test $({COUNT}{id}) != 4; do sleep 0.02; done; echo ready; wait"
+    );
+    let command = bench.shell(1, &script);
     bench.guest.start(&command).await.unwrap();
     let mut events = bench.guest.attach(command.key, 0).await.unwrap();
     until(&mut events, "ready").await;
-    let count = "ps -eo args | grep -c '^sleep 60[1-4]'";
-    assert_eq!(bench.run(2, count).await.text(), "4\n");
     bench.guest.signal(command.key, 9).await.unwrap();
     assert!(matches!(next(&mut events).await, Some(ProcessEvent::Exited(exit)) if exit.code == -9));
-    assert_eq!(bench.run(3, count).await.text(), "0\n");
+    assert_eq!(bench.run(3, &format!("{COUNT}{id}")).await.text(), "0\n");
 }
 
 #[tokio::test]
