@@ -81,7 +81,12 @@ impl Listing {
             None => (Some(&[][..]), Some(path.as_slice())),
         };
         let (Some(parent), Some(name)) = (parent, name) else { return false };
-        if !is_name(name) || self.last.as_ref().is_some_and(|last| !is_before(last, path)) {
+        // A path that begins with a slash would be taken for an absolute one.
+        let absolute = path.starts_with(b"/");
+        if absolute
+            || !is_name(name)
+            || self.last.as_ref().is_some_and(|last| !is_before(last, path))
+        {
             return false;
         }
         if self.shape == Shape::Tree {

@@ -225,7 +225,7 @@ async fn swapped_runs_are_found() {
 #[tokio::test]
 async fn a_missing_run_is_found_by_its_anchor() {
     let remove = "DELETE FROM events WHERE number = 1; DELETE FROM runs WHERE number = 1";
-    scene().await.expect(execute(remove), None, "records its event 4, but the run is gone").await;
+    scene().await.expect(execute(remove), None, "but the run is gone").await;
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ fn thing() -> impl Strategy<Value = Thing> {
     prop_oneof![
         2 => Just(Thing::Nothing),
         5 => (text, any::<bool>()).prop_map(|(text, executable)| Thing::File { text, executable }),
-        1 => prop_oneof![Just("a"), Just("z")].prop_map(Thing::Link),
+        1 => prop_oneof![Just("y"), Just("z")].prop_map(Thing::Link),
     ]
 }
 
