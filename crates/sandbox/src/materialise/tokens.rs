@@ -1,5 +1,7 @@
 //! What in a content is likely a secret, as data, and the search for it.
 
+use moat_core::Secret;
+
 /// A well-known shape of a token: a beginning and what follows it.
 struct Shape {
     prefix: &'static str,
@@ -49,15 +51,25 @@ const PER_FILE: usize = 1024 * 1024;
 /// Bytes that are looked at over all files.
 const BUDGET: u64 = 64 * 1024 * 1024;
 
+/// Shorter values would match by chance.
+const SHORTEST_KNOWN: usize = 8;
+
 /// The search through one run's files: how much of the budget is spent, and where it ran out.
 #[derive(Default)]
 pub(super) struct Search {
+    known: Vec<Secret>,
     looked_at: u64,
     partly: u64,
     stopped_at: Option<String>,
 }
 
 impl Search {
+    /// A search that also finds these values.
+    pub(super) fn new(known: &[Secret]) -> Self {
+        let long = |secret: &&Secret| secret.expose().len() >= SHORTEST_KNOWN;
+        Self { known: known.iter().filter(long).cloned().collect(), ..Self::default() }
+    }
+
     /// What in a file is likely a secret.
     pub(super) fn look(&mut self, path: &str, content: &[u8]) -> Option<&'static str> {
         if self.looked_at >= BUDGET {
@@ -67,6 +79,9 @@ impl Search {
         let head = content.get(..PER_FILE).unwrap_or(content);
         self.partly += u64::from(head.len() < content.len());
         self.looked_at += head.len() as u64;
+        if self.known.iter().any(|secret| contains(head, secret.expose().as_bytes())) {
+            return Some("key that this run uses");
+        }
         find(head)
     }
 
@@ -93,17 +108,28 @@ impl Search {
     }
 }
 
+fn contains(content: &[u8], value: &[u8]) -> bool {
+    let Some(first) = value.first() else { return false };
+    let mut rest = content;
+    while let Some(at) = rest.iter().position(|byte| byte == first) {
+        rest = rest.get(at..).unwrap_or_default();
+        if rest.starts_with(value) {
+            return true;
+        }
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
+}
+
 /// What in a content is likely a secret.
 fn find(content: &[u8]) -> Option<&'static str> {
     let mut before = b' ';
-    for (place, byte) in content.iter().enumerate() {
-        // Most bytes end here; everything that is searched for begins with one of these.
-        if matches!(
-            byte,
-            b'-' | b'g' | b'A' | b's' | b'r' | b'x' | b'y' | b'n' | b'p' | b'h' | b'S' | b'd'
-        ) {
+    for (place, two) in content.windows(2).enumerate() {
+        let [first, second] = *two else { continue };
+        // Nearly every byte of a file ends here.
+        if may_begin(first, second) {
             let rest = content.get(place..).unwrap_or_default();
-            if *byte == b'-' && is_private_key(rest) {
+            if is_private_key(rest) {
                 return Some("private key");
             }
             let starts_word = !(before.is_ascii_alphanumeric() || before == b'_');
@@ -111,9 +137,35 @@ fn find(content: &[u8]) -> Option<&'static str> {
                 return Some(what);
             }
         }
-        before = *byte;
+        before = first;
     }
     None
+}
+
+/// Whether anything that is searched for begins with these two bytes.
+fn may_begin(first: u8, second: u8) -> bool {
+    matches!(
+        &[first, second],
+        b"--"
+            | b"gh"
+            | b"gi"
+            | b"gl"
+            | b"AK"
+            | b"AS"
+            | b"sk"
+            | b"rk"
+            | b"xo"
+            | b"AI"
+            | b"ya"
+            | b"np"
+            | b"py"
+            | b"hf"
+            | b"SG"
+            | b"do"
+            | b"sh"
+            | b"dc"
+            | b"AG"
+    )
 }
 
 fn token(rest: &[u8]) -> Option<&'static str> {
@@ -169,7 +221,15 @@ fn is_private_key(rest: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::find;
+    use super::{SHAPES, find, may_begin};
+
+    #[test]
+    fn no_shape_is_passed_over() {
+        for shape in SHAPES {
+            let bytes = shape.prefix.as_bytes();
+            assert!(may_begin(bytes[0], bytes[1]), "{}", shape.prefix);
+        }
+    }
 
     #[test]
     fn finds_keys_and_tokens_but_no_examples() {
