@@ -37,7 +37,7 @@ impl Chosen {
 }
 
 /// Makes the model that the flags ask for; `recorded` is the transcript that the run began with.
-pub(crate) fn choose(
+pub(crate) async fn choose(
     args: &ModelArgs,
     config: &Config,
     recorded: Option<&str>,
@@ -61,7 +61,10 @@ pub(crate) fn choose(
         }
         KeyFrom::Command(command) => {
             let argv = ["sh", "-c", &command].map(str::to_owned).to_vec();
-            Arc::new(CommandKey::new(argv, KEY_TTL))
+            let command = CommandKey::new(argv, KEY_TTL);
+            // Known before the first byte comes in. That there is none is said when it is used.
+            secrets.extend(command.key().await.ok().flatten());
+            Arc::new(command)
         }
     };
     let mut options = ResponsesOptions::new(collected.base_url);

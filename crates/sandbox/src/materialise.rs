@@ -17,7 +17,7 @@ mod walk;
 
 use std::path::{Path, PathBuf};
 
-use moat_core::SnapshotId;
+use moat_core::{Secret, SnapshotId};
 use moat_snapshot::{Listing, Meta, Snapshots, Tree};
 
 use crate::Root;
@@ -28,6 +28,7 @@ pub use error::{GitError, MaterialiseError};
 pub use secrets::{SECRET_NAMES, SecretName};
 
 use plan::Collected;
+use tokens::Search;
 
 /// Where on the host the sources of a manifest may be.
 #[derive(Clone, Debug)]
@@ -38,18 +39,28 @@ pub struct HostFolders {
     pub allowed: Vec<PathBuf>,
     /// Where repositories are fetched to before they are copied; `/tmp` by default.
     pub scratch: PathBuf,
+    /// Values that no copied file may hold: the caller's own keys.
+    pub secrets: Vec<Secret>,
 }
 
 impl HostFolders {
     /// Only this folder.
     pub fn new(base: impl Into<PathBuf>) -> Self {
-        Self { base: base.into(), allowed: Vec::new(), scratch: "/tmp".into() }
+        let (base, scratch) = (base.into(), "/tmp".into());
+        Self { base, allowed: Vec::new(), scratch, secrets: Vec::new() }
     }
 
     /// Also this folder.
     #[must_use]
     pub fn allow(mut self, folder: impl Into<PathBuf>) -> Self {
         self.allowed.push(folder.into());
+        self
+    }
+
+    /// Files that hold one of these values are left out.
+    #[must_use]
+    pub fn without(mut self, secrets: &[Secret]) -> Self {
+        self.secrets.extend_from_slice(secrets);
         self
     }
 
@@ -125,7 +136,8 @@ pub async fn materialise(
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<Materialised, MaterialiseError> {
     let (sources, layout) = plan::check(manifest)?;
-    let mut collected = Collected::default();
+    let search = Search::new(&folders.secrets);
+    let mut collected = Collected { search, ..Collected::default() };
     for source in sources {
         plan::collect(source, folders, snapshots, progress, &mut collected).await?;
     }

@@ -29,8 +29,8 @@ const DEFAULT_TURNS: u32 = 200;
 pub(crate) async fn run(engine: &Engine, args: RunArgs) -> anyhow::Result<Exit> {
     let prompt = read_prompt(&args.prompt)?;
     let spec = AgentSpec::load(&args.agent).map_err(usage)?;
-    let chosen = models::choose(&args.model, &engine.config, None)?;
-    let folders = HostFolders::new(std::path::absolute(&args.agent)?);
+    let chosen = models::choose(&args.model, &engine.config, None).await?;
+    let folders = HostFolders::new(std::path::absolute(&args.agent)?).without(&chosen.secrets);
     let setup =
         Setup { spec, folders, origin: None, limits: &args.limits, stream: !args.model.no_stream };
     let new = setup.new_run(engine, &chosen, &prompt).await?;
@@ -48,10 +48,10 @@ pub(crate) async fn exec(engine: &Engine, args: ExecArgs) -> anyhow::Result<Exit
     };
     let folder = std::fs::canonicalize(&folder)
         .map_err(|error| usage(format!("cannot work on `{}`: {error}", folder.display())))?;
-    let chosen = models::choose(&args.model, &engine.config, None)?;
+    let chosen = models::choose(&args.model, &engine.config, None).await?;
     let setup = Setup {
         spec: AgentSpec { manifest: Manifest::copy_of(&folder), ..AgentSpec::for_exec() },
-        folders: HostFolders::new(&folder),
+        folders: HostFolders::new(&folder).without(&chosen.secrets),
         origin: Some(folder),
         limits: &args.limits,
         stream: !args.model.no_stream,

@@ -79,7 +79,7 @@ pub(crate) async fn prepare(
     // the limits that flags are laid over.
     let state = state_of(engine, run).await?;
     let recorded = state.labels().get("transcript").map(String::as_str);
-    let chosen = models::choose(model, &engine.config, recorded)?;
+    let chosen = models::choose(model, &engine.config, recorded).await?;
     let named = model.model.clone();
     let options = changed_options(state.options(), limits, model.no_stream);
     let harness = engine.harness(chosen.model, chosen.secrets, state.allow_missing())?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longer than anything here takes. Whatever takes longer hangs, and is killed.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// Folders of one test: data, configuration, home, work.
 pub(crate) struct Lab {
