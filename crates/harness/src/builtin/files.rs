@@ -25,7 +25,7 @@ pub(super) async fn apply_patch(
         Err(error) => return Ok(CallEnd::refused(error.reply())),
     };
     if call.run.begun && context.guest.committed(call.run.key).await? == Some(CommitOutcome::Done) {
-        return Ok(applied(done_before(&operations), Vec::new()));
+        return Ok(applied(patch::success_text(&operations, Path::new("")), Vec::new()));
     }
     let plan = match patch::plan(&operations, Path::new(""), &files).await {
         Ok(plan) => plan,
@@ -56,22 +56,6 @@ async fn commit(
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// The reply to a patch that was applied before a crash: its files are past what it expects.
-fn done_before(operations: &[patch::Operation]) -> String {
-    let lines = operations.iter().map(|operation| {
-        let path = &operation.path;
-        match &operation.action {
-            patch::Action::Create { .. } => format!("Created {path}"),
-            patch::Action::Delete => format!("Deleted {path}"),
-            patch::Action::Update { move_to: Some(to), .. } => {
-                format!("Updated {path}\nMoved {path} to {to}")
-            }
-            patch::Action::Update { move_to: None, .. } => format!("Updated {path}"),
-        }
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn applied(output: String, changed: Vec<String>) -> CallEnd {

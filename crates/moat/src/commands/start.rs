@@ -139,7 +139,7 @@ impl Setup<'_> {
             max_turns: self.limits.max_turns.or(limits.turns).or(Some(DEFAULT_TURNS)),
             max_tokens: self.limits.max_tokens.or(limits.tokens),
             max_cost: usd.map(cost_of),
-            tool_not_found: ToolNotFound::ReturnErrorToModel,
+            tool_not_found: self.spec.tool_not_found.unwrap_or(ToolNotFound::ReturnErrorToModel),
             repeated_calls: RepeatedCalls::Run,
             stream: self.stream,
             ..RunOptions::default()
