@@ -270,6 +270,7 @@ pub trait Guest: Send + Sync {
     async fn acknowledge(&self, key: CallKey, offset: u64) -> Result<(), GuestError>;
 
     /// The outcome is safe on this side; the guest may forget the process, or the commit, whole.
+    /// A process that still runs is killed with its descendants.
     async fn release(&self, key: CallKey) -> Result<(), GuestError>;
 
     /// Types into a process with a terminal. Doing it again with the same `call` changes nothing.
@@ -326,6 +327,7 @@ pub trait Guest: Send + Sync {
     async fn make_dir(&self, root: Root, path: &Path) -> Result<(), GuestError>;
 
     /// Removes a file, a link, or a folder with all that is in it. Links are never followed.
+    /// Where nothing is there is nothing to do.
     async fn remove(&self, root: Root, path: &Path) -> Result<(), GuestError>;
 
     /// Renames beneath one root, replacing a file that is there.
@@ -346,7 +348,7 @@ pub trait Guest: Send + Sync {
     /// Stops all commands, so that a scan sees one moment. Returns whether there were any.
     async fn freeze(&self) -> Result<bool, GuestError>;
 
-    /// Lets them go on.
+    /// Lets them go on. The end of the connection that froze them does as well.
     async fn thaw(&self) -> Result<(), GuestError>;
 
     /// All paths beneath a root, parents first, names in byte order. `skip` names folders
