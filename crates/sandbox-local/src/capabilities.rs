@@ -2,27 +2,36 @@
 
 use crate::identity::Identity;
 
-/// Numbers of `linux/capability.h`, each with the reason why the guest keeps it. They reach only
-/// files, processes and ids that the sandbox's own range maps: over the host's files, which belong
-/// to nobody in it, they give nothing.
-const KEPT: [(u32, &str); 8] = [
-    (0, "CHOWN: files of a checkpoint get their owners back"),
-    (1, "DAC_OVERRIDE: a folder that a command closed to everyone is still scanned and restored"),
-    (3, "FOWNER: modes and times of files that commands own are set back"),
-    (4, "FSETID: set-group-id bits of a checkpoint come back"),
-    (5, "KILL: signals reach commands, which are another user"),
-    (6, "SETGID: commands become the agent's group"),
-    (7, "SETUID: commands become the agent"),
-    (8, "SETPCAP: commands lose the rest of this list from their bounding set as well"),
+/// A capability of `linux/capability.h` that the guest keeps.
+struct Kept {
+    number: u32,
+    /// Whether it is needed even where guest and commands are the same user.
+    always: bool,
+    reason: &'static str,
+}
+
+const fn kept(number: u32, always: bool, reason: &'static str) -> Kept {
+    Kept { number, always, reason }
+}
+
+/// They reach only files, processes and ids that the sandbox's own namespace maps: over the host's
+/// files, which belong to nobody in it, they give nothing.
+const KEPT: [Kept; 8] = [
+    kept(0, false, "CHOWN: files of a checkpoint get their owners back"),
+    kept(1, true, "DAC_OVERRIDE: what a command closed to everyone is still saved and restored"),
+    kept(3, false, "FOWNER: modes and times of files that commands own are set back"),
+    kept(4, false, "FSETID: set-group-id bits of a checkpoint come back"),
+    kept(5, false, "KILL: signals reach commands, which are another user"),
+    kept(6, false, "SETGID: commands become the agent's group"),
+    kept(7, false, "SETUID: commands become the agent"),
+    kept(8, true, "SETPCAP: commands lose all of this from their bounding set as well"),
 ];
 
-/// A bit for each capability that the guest keeps. Where it is the same user as the commands it
-/// needs none.
+/// A bit for each capability that the guest keeps.
 pub(crate) fn kept_by_guest(identity: &Identity) -> u64 {
-    match identity {
-        Identity::Private { .. } => {
-            KEPT.iter().fold(0, |mask, (number, _reason)| mask | 1 << number)
-        }
-        Identity::Caller { .. } => 0,
-    }
+    let same_user = matches!(identity, Identity::Caller { .. });
+    KEPT.iter()
+        .inspect(|kept| debug_assert!(!kept.reason.is_empty()))
+        .filter(|kept| kept.always || !same_user)
+        .fold(0, |mask, kept| mask | 1 << kept.number)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Seek as _, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use crate::environment;
 use crate::fences::Fence;
 use crate::folder::{Folder, Record};
-use crate::identity::{AGENT, Identity, Ranges};
+use crate::identity::{AGENT, Identity, any_range};
 use crate::launcher::{StepFailed, launch};
 use crate::options::LocalOptions;
 use crate::prepared::Prepared;
@@ -25,8 +25,8 @@ use crate::root::{self, OUTPUTS_FD, Parts};
 pub(crate) struct Place<'a> {
     pub(crate) options: &'a LocalOptions,
     pub(crate) sandboxes: &'a Path,
-    /// Absent: the caller can be nobody but himself.
-    pub(crate) ranges: Option<&'a Ranges>,
+    /// Whether the caller may map ranges of ids, or only himself.
+    pub(crate) private: bool,
     pub(crate) prepared: &'a Prepared,
 }
 
@@ -37,7 +37,6 @@ pub(crate) struct Newborn {
     process: ProcessId,
     /// Taken out when somebody takes charge of the sandbox.
     folder: Option<Folder>,
-    range: Option<(u32, Ranges)>,
 }
 
 impl Newborn {
@@ -52,7 +51,6 @@ impl Newborn {
     /// From now on only `destroy`, the guest's own end, or the reaper ends it.
     pub(crate) fn keep(mut self) {
         self.folder = None;
-        self.range = None;
     }
 }
 
@@ -62,9 +60,6 @@ impl Drop for Newborn {
         end(&self.process);
         // What cannot be removed now is left to the reaper.
         let _ = folder.remove();
-        if let Some((base, ranges)) = self.range.take() {
-            ranges.give_back(base, &self.id);
-        }
     }
 }
 
@@ -85,32 +80,42 @@ pub(crate) fn create(
     spec: &SandboxSpec,
     missing: &BTreeSet<Fence>,
 ) -> Result<Newborn, StepFailed> {
-    let id = new_id()?;
-    let identity = identify(place, &id)?;
-    let made = Folder::create(place.sandboxes, &id, &identity, &place.prepared.toolchains);
-    let range = match (&identity, place.ranges) {
-        (Identity::Private { base }, Some(ranges)) => Some((*base, ranges.clone())),
-        _ => None,
-    };
-    let started = made
-        .map_err(|error| StepFailed::new("make the sandbox's folder", error))
-        .and_then(|folder| match start(place, spec, missing, &identity, &folder) {
-            Ok(process) => Ok((folder, process)),
-            Err(failed) => {
-                // What cannot be removed now is left to the reaper.
-                let _ = folder.remove();
-                Err(failed)
-            }
-        });
+    let (id, identity, folder) = claim(place)?;
+    let toolchains = &place.prepared.toolchains;
+    let started = folder
+        .furnish(&identity, toolchains)
+        .map_err(|error| StepFailed::new("furnish the sandbox's folder", error))
+        .and_then(|()| start(place, spec, missing, &identity, &folder));
     match started {
-        Ok((folder, process)) => Ok(Newborn { id, process, folder: Some(folder), range }),
+        Ok(process) => Ok(Newborn { id, process, folder: Some(folder) }),
         Err(failed) => {
-            if let Some((base, ranges)) = range {
-                ranges.give_back(base, &id);
-            }
+            // What cannot be removed now is left to the reaper.
+            let _ = folder.remove();
             Err(failed)
         }
     }
+}
+
+/// Makes a folder whose name no other sandbox has. Where sandboxes have ranges of ids, the range
+/// is the name, so that two never share one.
+fn claim(place: &Place<'_>) -> Result<(String, Identity, Folder), StepFailed> {
+    let failed = |error: io::Error| StepFailed::new("make the sandbox's folder", error);
+    for _ in 0..64 {
+        let (number, identity) = if place.private {
+            let base = any_range().map_err(failed)?;
+            (u64::from(base), Identity::Private { base })
+        } else {
+            let random = getrandom::u64().map_err(io::Error::other).map_err(failed)?;
+            (random, Identity::caller())
+        };
+        let id = format!("{number:016x}");
+        match Folder::create(place.sandboxes, &id) {
+            Ok(folder) => return Ok((id, identity, folder)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(StepFailed::new("make the sandbox's folder", "all names are taken; run the reaper"))
 }
 
 fn start(
@@ -138,11 +143,7 @@ fn start(
     let descriptors = [listener.as_fd(), config.as_fd(), prepared.guest.as_fd()];
     let pid = launch(&prepared.launcher, &plan, &descriptors)?;
     let recorded = ProcessId::of(pid).and_then(|process| {
-        let range = match identity {
-            Identity::Private { base } => Some(*base),
-            Identity::Caller { .. } => None,
-        };
-        folder.write_record(&Record { process: process.clone(), range })?;
+        folder.write_record(&Record { process: process.clone() })?;
         Ok(process)
     });
     recorded.map_err(|error| StepFailed::new("find the guest that was started", error))
@@ -169,29 +170,11 @@ fn config(place: &Place<'_>, spec: &SandboxSpec) -> Result<OwnedFd, StepFailed> 
         output_spool: place.options.output_spool,
         max_processes: 1024,
     };
-    let write = || -> std::io::Result<OwnedFd> {
+    let write = || -> io::Result<OwnedFd> {
         let mut file = File::from(memfd_create("moat-config", MemfdFlags::CLOEXEC)?);
         file.write_all(&serde_json::to_vec(&config)?)?;
         file.rewind()?;
         Ok(file.into())
     };
     write().map_err(|error| StepFailed::new("write the guest's configuration", error))
-}
-
-fn identify(place: &Place<'_>, id: &str) -> Result<Identity, StepFailed> {
-    match place.ranges {
-        Some(ranges) => {
-            let base = ranges
-                .take(id)
-                .map_err(|error| StepFailed::new("take a range of user ids", error))?;
-            Ok(Identity::Private { base })
-        }
-        None => Ok(Identity::caller()),
-    }
-}
-
-/// 16 hexadecimal digits that no other sandbox has.
-fn new_id() -> Result<String, StepFailed> {
-    let random = getrandom::u64().map_err(|error| StepFailed::new("draw a name", error))?;
-    Ok(format!("{random:016x}"))
 }

@@ -4,8 +4,7 @@
 //! STATE/sandboxes/ID/       0700, the caller's
 //!   workspace/ home/ outputs/
 //!   guest.sock              where the guest answers
-//!   sandbox.json            its first process and its range of ids
-//! STATE/ranges/BASE         says whose a range of ids is
+//!   sandbox.json            its first process
 //! ```
 
 use std::fs;
@@ -14,6 +13,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, lchown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
@@ -31,9 +31,6 @@ const RECORD: &str = "sandbox.json";
 pub(crate) struct Record {
     /// The first process.
     pub(crate) process: ProcessId,
-    /// The beginning of its private range of ids, if it has one.
-    #[serde(default)]
-    pub(crate) range: Option<u32>,
 }
 
 /// A folder, held: while this lives no reaper touches it.
@@ -44,17 +41,17 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder of a new sandbox.
-    pub(crate) fn create(
-        sandboxes: &Path,
-        id: &str,
-        identity: &Identity,
-        toolchains: &Toolchains,
-    ) -> io::Result<Self> {
+    /// Makes the folder of a new sandbox; an error if there is one of this name.
+    pub(crate) fn create(sandboxes: &Path, id: &str) -> io::Result<Self> {
         let path = sandboxes.join(id);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
-        let folder = Self::hold(&path)?
-            .ok_or_else(|| io::Error::other("somebody else holds the new sandbox's folder"))?;
+        Self::hold(&path)?
+            .ok_or_else(|| io::Error::other("somebody else holds the new sandbox's folder"))
+    }
+
+    /// Makes what the sandbox may write.
+    pub(crate) fn furnish(&self, identity: &Identity, toolchains: &Toolchains) -> io::Result<()> {
+        let path = &self.path;
         for (name, owner) in [
             ("workspace", identity.host_agent()),
             ("home", identity.host_agent()),
@@ -77,7 +74,7 @@ impl Folder {
                 lchown(&link, Some(owner), Some(owner))?;
             }
         }
-        Ok(folder)
+        Ok(())
     }
 
     /// Takes hold of a folder. `None`: somebody else has it.
@@ -102,10 +99,13 @@ impl Folder {
     }
 
     pub(crate) fn write_record(&self, record: &Record) -> io::Result<()> {
-        let text = serde_json::to_vec(record)?;
-        let temporary = self.path.join("sandbox.json.new");
-        fs::write(&temporary, text)?;
-        fs::rename(temporary, self.path.join(RECORD))
+        fs::write(self.path.join(RECORD), serde_json::to_vec(record)?)
+    }
+
+    /// How long ago it was made.
+    pub(crate) fn age(&self) -> io::Result<Duration> {
+        let made = fs::metadata(&self.path)?.modified()?;
+        Ok(made.elapsed().unwrap_or_default())
     }
 
     /// Whether a guest listens here.

@@ -7,8 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use crate::plan::Namespaces;
 
@@ -23,9 +22,6 @@ const FIRST_BASE: u32 = 0x7000_0000;
 const LAST_BASE: u32 = 0x7ffc_0000;
 /// A range for trying fences, in which nothing is ever made.
 pub(crate) const PROBE_BASE: u32 = LAST_BASE;
-
-/// A range that a living maker has taken has a folder by then, or its maker is dead.
-const TIME_TO_MAKE_A_FOLDER: Duration = Duration::from_secs(60);
 
 /// Who a sandbox is on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +46,16 @@ impl Identity {
         Self::Caller {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
+        }
+    }
+
+    /// What a sandbox of this process would be.
+    #[cfg(test)]
+    pub(crate) fn caller_or_private() -> Self {
+        if can_map_ranges(Path::new("/proc")) {
+            Self::Private { base: PROBE_BASE }
+        } else {
+            Self::caller()
         }
     }
 
@@ -94,63 +100,10 @@ impl Identity {
     }
 }
 
-/// Hands out private ranges; those in use are files in a folder, so that sandboxes of several
-/// processes share none.
-#[derive(Clone, Debug)]
-pub(crate) struct Ranges {
-    folder: PathBuf,
-}
-
-impl Ranges {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
-    }
-
-    /// Takes a range for the sandbox of this name.
-    pub(crate) fn take(&self, sandbox: &str) -> io::Result<u32> {
-        let count = (LAST_BASE - FIRST_BASE) / RANGE;
-        for _ in 0..64 {
-            let random = getrandom::u32().map_err(io::Error::other)?;
-            let base = FIRST_BASE + (random % count) * RANGE;
-            match fs::File::create_new(self.path(base)) {
-                Ok(mut file) => {
-                    io::Write::write_all(&mut file, sandbox.as_bytes())?;
-                    return Ok(base);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(io::Error::other("all ranges of user ids are in use; run the reaper"))
-    }
-
-    /// Gives a range back, if it is this sandbox's.
-    pub(crate) fn give_back(&self, base: u32, sandbox: &str) {
-        let path = self.path(base);
-        if fs::read(&path).is_ok_and(|owner| owner == sandbox.as_bytes()) {
-            // One that stays is found by the reaper.
-            let _ = fs::remove_file(path);
-        }
-    }
-
-    /// Ranges that were taken a while ago, and the sandboxes that took them.
-    pub(crate) fn taken(&self) -> io::Result<Vec<(u32, String)>> {
-        let mut taken = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            let age = entry.metadata().and_then(|metadata| metadata.modified());
-            let old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > TIME_TO_MAKE_A_FOLDER));
-            let base = entry.file_name().to_string_lossy().parse();
-            if let (true, Ok(base), Ok(owner)) = (old, base, fs::read_to_string(entry.path())) {
-                taken.push((base, owner));
-            }
-        }
-        Ok(taken)
-    }
-
-    fn path(&self, base: u32) -> PathBuf {
-        self.folder.join(base.to_string())
-    }
+/// The beginning of some private range.
+pub(crate) fn any_range() -> io::Result<u32> {
+    let random = getrandom::u32().map_err(io::Error::other)?;
+    Ok(FIRST_BASE + random % ((LAST_BASE - FIRST_BASE) / RANGE) * RANGE)
 }
 
 /// Whether the caller's own user namespace has the private ranges, that is, whether he is root of

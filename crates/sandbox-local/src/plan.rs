@@ -83,7 +83,10 @@ pub(crate) enum Step<'a> {
         gid: u32,
         leave_groups: bool,
     },
-    KeepCapabilities(u64),
+    KeepCapabilities {
+        keep: u64,
+        through_exec: bool,
+    },
     NoNewPrivileges,
     Landlock {
         required: bool,
@@ -255,7 +258,10 @@ fn encode(step: &Step<'_>, old_kernel: bool, to: &mut Vec<u8>) -> u32 {
         Step::BecomeUser { uid, gid, leave_groups } => {
             put(to, 16, |to| put_numbers(to, &[*uid, *gid, (*leave_groups).into()]))
         }
-        Step::KeepCapabilities(keep) => put(to, 17, |to| to.extend_from_slice(&keep.to_le_bytes())),
+        Step::KeepCapabilities { keep, through_exec } => put(to, 17, |to| {
+            to.extend_from_slice(&keep.to_le_bytes());
+            put_u32(to, (*through_exec).into());
+        }),
         Step::NoNewPrivileges => 18,
         Step::Landlock { required, files, scoped, rules } => put(to, 19, |to| {
             put_u32(to, (*required).into());

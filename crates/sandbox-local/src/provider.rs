@@ -13,7 +13,7 @@ use crate::create::{self, Newborn, Place};
 use crate::fences::{Fence, FenceState, FenceStatus, Probe, probe_all};
 use crate::folder::{self, Folder, Record};
 use crate::handle::Handle;
-use crate::identity::{Identity, Ranges, can_map_ranges};
+use crate::identity::{Identity, can_map_ranges};
 use crate::launcher::StepFailed;
 use crate::options::LocalOptions;
 use crate::prepared::Prepared;
@@ -30,7 +30,6 @@ pub struct LocalProvider {
 struct Shared {
     options: LocalOptions,
     sandboxes: PathBuf,
-    ranges: Ranges,
     /// Whether the caller may map ranges of ids, or only himself.
     private: bool,
     prepared: OnceLock<Prepared>,
@@ -45,19 +44,16 @@ impl LocalProvider {
     /// [`SandboxError::Setup`] if the state folder cannot be made.
     pub fn new(options: LocalOptions) -> Result<Self, SandboxError> {
         let sandboxes = options.state_dir.join("sandboxes");
-        let ranges = options.state_dir.join("ranges");
         let make = |path: &Path| {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
             fs::canonicalize(path)
         };
         let state = |error| setup(&format!("make `{}`", options.state_dir.display()), error);
         let sandboxes = make(&sandboxes).map_err(state)?;
-        let ranges = Ranges::new(make(&ranges).map_err(state)?);
         let private = can_map_ranges(Path::new("/proc"));
         let shared = Shared {
             options,
             sandboxes,
-            ranges,
             private,
             prepared: OnceLock::new(),
             lacking: Mutex::default(),
@@ -88,9 +84,7 @@ impl LocalProvider {
     /// # Errors
     /// [`SandboxError::Setup`] if the state folder cannot be read.
     pub fn reap(&self) -> Result<usize, SandboxError> {
-        let shared = &self.shared;
-        reap::reap(&shared.sandboxes, &shared.ranges)
-            .map_err(|error| setup("look for ended sandboxes", error))
+        reap::reap(&self.shared.sandboxes).map_err(|error| setup("look for ended sandboxes", error))
     }
 
     /// Runs something that blocks, beside the tasks of this thread.
@@ -170,7 +164,7 @@ impl Shared {
         Ok(Place {
             options: &self.options,
             sandboxes: &self.sandboxes,
-            ranges: self.private.then_some(&self.ranges),
+            private: self.private,
             prepared: self.prepared()?,
         })
     }
@@ -252,9 +246,6 @@ impl Shared {
             }
             Ok(())
         };
-        if let Some(base) = record.range {
-            self.ranges.give_back(base, handle.id());
-        }
         remove().map_err(|error| setup(&format!("remove `{}`", path.display()), error))
     }
 }

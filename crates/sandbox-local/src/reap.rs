@@ -1,37 +1,24 @@
 //! Removes what ended sandboxes left.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::folder::{Folder, read_record};
 use crate::handle::is_id;
-use crate::identity::Ranges;
+
+/// Longer than anyone takes between making a folder and holding it.
+const TIME_TO_HOLD: Duration = Duration::from_secs(30);
 
 /// One pass over all sandboxes.
-pub(crate) fn reap(sandboxes: &Path, ranges: &Ranges) -> io::Result<usize> {
+pub(crate) fn reap(sandboxes: &Path) -> io::Result<usize> {
     let mut removed = 0;
-    let mut kept = BTreeSet::new();
-    // Read before the folders: a range is taken before its sandbox has a folder.
-    let taken = ranges.taken()?;
     for entry in fs::read_dir(sandboxes)? {
         let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !is_id(&name) {
-            continue;
-        }
-        match reap_one(&entry.path()) {
-            Ok(true) => removed += 1,
-            // What cannot be removed now is tried again in the next pass.
-            Ok(false) | Err(_) => {
-                kept.insert(name);
-            }
-        }
-    }
-    for (base, owner) in taken {
-        if !kept.contains(&owner) && !sandboxes.join(&owner).exists() {
-            ranges.give_back(base, &owner);
+        // What cannot be removed now is tried again in the next pass.
+        if is_id(&entry.file_name().to_string_lossy()) && reap_one(&entry.path()).unwrap_or(false) {
+            removed += 1;
         }
     }
     Ok(removed)
@@ -43,7 +30,7 @@ fn reap_one(path: &Path) -> io::Result<bool> {
     let lives = match read_record(path) {
         Some(record) => record.process.find().is_some(),
         // Its maker died before it could write one; a guest that answers has been started.
-        None => folder.is_answered(),
+        None => folder.age()? < TIME_TO_HOLD || folder.is_answered(),
     };
     if lives {
         return Ok(false);

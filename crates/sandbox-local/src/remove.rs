@@ -64,8 +64,7 @@ fn empty(folder: &OwnedFd) -> io::Result<Option<CString>> {
     let _ = fchmod(folder, Mode::RWXU);
     loop {
         let mut removed = false;
-        let mut entries = Dir::read_from(folder)?;
-        while let Some(entry) = entries.next() {
+        for entry in Dir::read_from(folder)? {
             let entry = entry?;
             let name: &CStr = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
@@ -117,7 +116,7 @@ mod tests {
         symlink(outside.path(), tree.join("a/link")).unwrap();
         symlink(outside.path().join("kept"), tree.join("a/b/link")).unwrap();
         for closed in ["a/b/c", "a/b", "a"] {
-            fs::set_permissions(tree.join(closed), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(tree.join(closed), fs::Permissions::from_mode(0o000)).unwrap();
         }
         remove_tree(&tree).unwrap();
         assert!(!tree.exists());

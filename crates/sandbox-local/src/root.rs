@@ -5,6 +5,8 @@
 //! system of memory, moves into it and lets go of the old one; then it gives up what it may, fence
 //! by fence, each needing what the next takes away; the filter on system calls comes last.
 
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::collections::BTreeSet;
@@ -314,7 +316,8 @@ fn give_up(plan: &mut Plan, parts: &Parts<'_>) {
 
     plan.relies_on(Some(Fence::User));
     let keep = capabilities::kept_by_guest(parts.identity);
-    plan.push("give up capabilities", &Step::KeepCapabilities(keep));
+    let through_exec = parts.identity.guest() != 0;
+    plan.push("give up capabilities", &Step::KeepCapabilities { keep, through_exec });
     plan.relies_on(Some(Fence::NoNewPrivileges));
     plan.push("forbid new privileges", &Step::NoNewPrivileges);
     if parts.has(Fence::Landlock) {

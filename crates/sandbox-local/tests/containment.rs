@@ -1,4 +1,5 @@
 //! Nothing of the host can be reached from a command, as root and as an ordinary user.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 
@@ -330,10 +331,12 @@ fn build_probe() -> Vec<u8> {
 async fn dies() {
     let inside = Inside::new().await;
     let handle = inside.sandbox.handle();
-    inside.start(&["sleep", "987654"]).await;
-    inside.start(&["sh", "-c", "setsid sleep 987655 & sleep 987656"]).await;
-    eventually(|| sleepers(&handle).len() >= 3).await;
-    for pid in sleepers(&handle) {
+    // Three times that no other test sleeps.
+    let time = format!("9{}", std::process::id());
+    inside.start(&["sleep", &time]).await;
+    inside.start(&["sh", "-c", &format!("setsid sleep {time} & sleep {time}")]).await;
+    eventually(|| sleepers(&time).len() == 3).await;
+    for pid in sleepers(&time) {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let uid = status.lines().find(|line| line.starts_with("Uid:")).unwrap();
         let uid: u32 = uid.split_whitespace().nth(1).unwrap().parse().unwrap();
@@ -345,24 +348,21 @@ async fn dies() {
     let pid = handle["process"]["pid"].as_i64().unwrap() as i32;
     let first = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(first, rustix::process::Signal::KILL).unwrap();
-    eventually(|| sleepers(&handle).is_empty()).await;
+    eventually(|| sleepers(&time).is_empty()).await;
     let found = inside.provider.reattach(&handle, Epoch(2)).await.unwrap();
     assert!(found.is_none());
     assert_eq!(inside.provider.reap().unwrap(), 1);
     assert_eq!(inside.provider.reap().unwrap(), 0);
 }
 
-/// Processes of this sandbox that sleep, found by their pid namespace.
-fn sleepers(handle: &serde_json::Value) -> Vec<String> {
-    let first = handle["process"]["pid"].as_i64().unwrap();
+/// Processes of the host that sleep for this long.
+fn sleepers(time: &str) -> Vec<String> {
+    let wanted = format!("sleep\0{time}\0");
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let dead = stat.contains(") Z ");
-        if command.starts_with(b"sleep\x0098765") && !dead && name != first.to_string() {
-            found.push(name);
+        if command == wanted.as_bytes() {
+            found.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
     found

@@ -16,7 +16,8 @@ const MARKED: &str = "MOAT_TEST_MARKER";
 
 /// Says that a test did not run, past the test harness, which would swallow it.
 pub(crate) fn skip(name: &str, reason: &str) {
-    writeln!(std::io::stdout(), "SKIP {name}: {reason}").unwrap();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "SKIP {name}: {reason}").unwrap();
 }
 
 fn is_root() -> bool {
@@ -60,10 +61,23 @@ fn apart(name: &str, user: Option<u32>, body: impl FnOnce()) {
         chown(&scratch, Some(user), Some(user)).unwrap();
         again.env("HOME", &scratch).uid(user).gid(user);
     }
-    let output = again.output().unwrap();
+    let output = output_of(&mut again);
     println!("{}", String::from_utf8_lossy(&output.stdout));
     println!("{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name}: {}", output.status);
+}
+
+/// Another test's child may hold the copy open for writing for the moment before it executes.
+fn output_of(command: &mut Command) -> std::process::Output {
+    for _ in 0..100 {
+        match command.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            output => return output.unwrap(),
+        }
+    }
+    panic!("the test's copy stays busy");
 }
 
 /// A folder for a provider's state, whose path is longer than a socket's address may be.

@@ -49,6 +49,7 @@ mod stage {
 pub unsafe extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
     sys::close_from(3);
     sys::reset_signals();
+    sys::set_name(c"moat-launcher");
     let mut message = Message::new();
     let control = match sys::move_high(CONTROL) {
         Ok(fd) => fd,

@@ -67,7 +67,7 @@ fn step(steps: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
         14 => sys::new_session(),
         15 => sys::set_limit(p.u32()?, p.u64()?, p.u64()?),
         16 => sys::become_user(p.u32()?, p.u32()?, p.u32()? != 0),
-        17 => sys::keep_capabilities(p.u64()?),
+        17 => sys::keep_capabilities(p.u64()?, p.u32()? != 0),
         18 => sys::forbid_new_privileges(),
         19 => landlock::restrict(p),
         20 => sys::add_filter(p.bytes()?),

@@ -100,3 +100,9 @@ pub(crate) fn open(path: &CStr, flags: u32) -> Result<c_int, Errno> {
     // SAFETY: the path ends with a zero byte and lives through the call.
     check(unsafe { libc::open(path.as_ptr(), flags as c_int | libc::O_CLOEXEC, 0) })
 }
+
+/// What the process is called in lists; it was started by the number of a descriptor.
+pub(crate) fn set_name(name: &CStr) {
+    // SAFETY: the name ends with a zero byte; what is too long is cut.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}

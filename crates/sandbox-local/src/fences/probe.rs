@@ -54,7 +54,8 @@ impl Probe<'_> {
             }),
             // Being allowed to make one and being allowed anything in it are two things.
             Fence::User => self.in_namespaces(&[], |plan| {
-                plan.push("use a capability in it", &Step::KeepCapabilities(0));
+                let step = Step::KeepCapabilities { keep: 0, through_exec: false };
+                plan.push("use a capability in it", &step);
             }),
             Fence::Net => self.in_namespaces(&[fence], |plan| {
                 plan.push("bring up the loopback device", &Step::Loopback);

@@ -45,7 +45,6 @@ pub(crate) const TABLE: &[Toolchain] = &[
         shown: &["bin", "libexec", "versions", "shims", "plugins", "pyenv.d", "version"],
         path: &["shims", "bin"],
         variables: &["PYENV_ROOT"],
-        ..NOTHING
     },
     Toolchain {
         name: "uv",
@@ -62,7 +61,6 @@ pub(crate) const TABLE: &[Toolchain] = &[
         shown: &["versions", "alias", "nvm.sh"],
         path: &["versions/node/*/bin"],
         variables: &["NVM_DIR"],
-        ..NOTHING
     },
     Toolchain {
         name: "fnm",
@@ -99,7 +97,6 @@ pub(crate) const TABLE: &[Toolchain] = &[
         shown: &["candidates"],
         path: &["candidates/+/current/bin"],
         variables: &["SDKMAN_DIR"],
-        ..NOTHING
     },
     Toolchain {
         name: "rbenv",
@@ -108,7 +105,6 @@ pub(crate) const TABLE: &[Toolchain] = &[
         shown: &["bin", "libexec", "versions", "shims", "plugins", "version"],
         path: &["shims", "bin"],
         variables: &["RBENV_ROOT"],
-        ..NOTHING
     },
     Toolchain {
         name: "mise",

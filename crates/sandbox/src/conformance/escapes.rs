@@ -61,9 +61,10 @@ pub(super) async fn races(bench: &Bench<'_>) -> Verdict {
             Ok(content) => ensure!(false, "read {content:?} from outside"),
             Err(_) => failed += 1,
         }
-        // Whether it is done is a matter of luck; where, is not.
-        let _ = lab.guest.write(WORK, Path::new("dir/planted"), b"x", 0o644).await;
+        // Whether it is done is a matter of luck; where, is not. Nothing that makes missing
+        // folders is tried: with one of those the folder would never come back.
         let _ = lab.guest.write_at(WORK, Path::new("dir/planted"), 0, b"y").await;
+        let _ = lab.guest.remove(WORK, Path::new("dir/file/none")).await;
     }
     lab.guest.signal(flip, 9).await?;
     lab.collect(flip, 0).await?;

@@ -13,8 +13,10 @@ pub(crate) struct Identity {
     command: (u32, u32),
 }
 
-/// Until it is dropped, files are opened and made as the commands' user. The kernel checks that
-/// user's permissions, so the guest can do nothing to a file that a command could not.
+/// Until it is dropped, files are opened and made as the commands' user, so the guest can do
+/// nothing to a file that a command could not, with one exception: as the first process of a
+/// sandbox it looks past modes, since what a command closed to everyone has to be saved, restored
+/// and removed as well. That reaches only files of users that the sandbox's own namespace has.
 pub(crate) struct Assumed<'a>(&'a Identity);
 
 impl Identity {
@@ -26,6 +28,7 @@ impl Identity {
         let guard = Assumed(self);
         if self.own != self.command {
             sys::set_file_identity(self.command.0, self.command.1)?;
+            look_past_modes()?;
         }
         Ok(guard)
     }
@@ -55,6 +58,17 @@ impl Drop for Assumed<'_> {
             sys::exit(70);
         }
     }
+}
+
+/// Becoming another user for files takes this from what is effective, though not from what may be.
+fn look_past_modes() -> io::Result<()> {
+    let first_process = rustix::process::getpid().is_init();
+    let mut sets = rustix::thread::capabilities(None)?;
+    if first_process && sets.permitted.contains(CapabilitySet::DAC_OVERRIDE) {
+        sets.effective |= CapabilitySet::DAC_OVERRIDE;
+        rustix::thread::set_capabilities(None, sets)?;
+    }
+    Ok(())
 }
 
 /// Takes capabilities away from every program that is ever executed from here on. Without the

@@ -59,9 +59,8 @@ impl Message {
 
 fn keep_descriptors(ancillary: *const libc::cmsghdr, slots: &mut Slots) -> Result<(), Errno> {
     // SAFETY: `CMSG_FIRSTHDR` gave a header that lies whole in the buffer.
-    let (level, kind, length) = unsafe {
-        ((*ancillary).cmsg_level, (*ancillary).cmsg_type, (*ancillary).cmsg_len as usize)
-    };
+    let (level, kind, length) =
+        unsafe { ((*ancillary).cmsg_level, (*ancillary).cmsg_type, (*ancillary).cmsg_len) };
     if level != libc::SOL_SOCKET || kind != libc::SCM_RIGHTS {
         return Err(Errno::MALFORMED);
     }

@@ -77,8 +77,9 @@ struct CapabilityWord {
     inheritable: u32,
 }
 
-/// Keeps the capabilities of the mask and no other, now and after every exec.
-pub(crate) fn keep_capabilities(keep: u64) -> Result<(), Errno> {
+/// Keeps the capabilities of the mask and no other, now and after every exec. Whoever is not root
+/// of his namespace has to say that they are to live through an exec.
+pub(crate) fn keep_capabilities(keep: u64, through_exec: bool) -> Result<(), Errno> {
     const VERSION_3: u32 = 0x2008_0522;
     for capability in 0..64_u32 {
         if keep & (1 << capability) != 0 {
@@ -94,11 +95,20 @@ pub(crate) fn keep_capabilities(keep: u64) -> Result<(), Errno> {
     // SAFETY: takes numbers only. Kernels without ambient capabilities have none to clear.
     unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     let header = CapabilityHeader { version: VERSION_3, pid: 0 };
-    let word = |bits: u32| CapabilityWord { effective: bits, permitted: bits, inheritable: 0 };
+    let word = |bits: u32| CapabilityWord {
+        effective: bits,
+        permitted: bits,
+        inheritable: if through_exec { bits } else { 0 },
+    };
     let words = [word(keep as u32), word((keep >> 32) as u32)];
     // SAFETY: version 3 reads a header and two words, which are live.
-    check_long(unsafe { libc::syscall(libc::SYS_capset, &raw const header, words.as_ptr()) })
-        .map(|_| ())
+    check_long(unsafe { libc::syscall(libc::SYS_capset, &raw const header, words.as_ptr()) })?;
+    for capability in (0..64_u32).filter(|bit| through_exec && keep & (1 << bit) != 0) {
+        let raise = libc::PR_CAP_AMBIENT_RAISE;
+        // SAFETY: takes numbers only.
+        check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0, 0) })?;
+    }
+    Ok(())
 }
 
 /// No exec gives more than there was before it, whatever the file says.
@@ -121,7 +131,7 @@ pub(crate) fn add_filter(instructions: &[u8]) -> Result<(), Errno> {
     const SIZE: usize = size_of::<libc::sock_filter>();
     let start = instructions.as_ptr();
     let length = u16::try_from(instructions.len() / SIZE).map_err(|_| Errno::MALFORMED)?;
-    if !start.cast::<libc::sock_filter>().is_aligned() || instructions.len() % SIZE != 0 {
+    if !start.cast::<libc::sock_filter>().is_aligned() || !instructions.len().is_multiple_of(SIZE) {
         return Err(Errno::MALFORMED);
     }
     let program =
