@@ -153,7 +153,7 @@ pub trait Journal: Send + Sync {
         entry: InboxEntry,
     ) -> Result<bool, InboxError>;
 
-    /// Runs, newest first.
+    /// Runs that have an event, newest first.
     async fn list(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Listed>, ReadError>;
 
     /// Checks a run, or all runs, against the chain and the anchors outside the data folder.

@@ -113,6 +113,9 @@ impl Engine {
                 Err(ReadError::NoSuchRun { .. }) => {
                     Err(usage(format!("there is no run {run}; `moat runs` lists them")))
                 }
+                Ok(events) if events.is_empty() => {
+                    Err(usage(format!("run {run} ended before it began; start another one")))
+                }
                 _ => Ok(run),
             };
         }

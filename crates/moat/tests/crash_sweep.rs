@@ -116,12 +116,14 @@ fn kill_sandbox(stage: &Stage) -> bool {
 }
 
 /// What has to hold for every end, whatever was killed.
-fn check(stage: &Stage, end: &End, before: &str, done: &Done, place: &str) {
+fn check(stage: &Stage, before: &str, done: &Done, place: &str) -> End {
     assert_eq!(done.code, Some(0), "{place}: {done}");
+    let end = stage.end();
     assert!(end.journal.starts_with(before), "{place}: an event was lost or changed");
     check_history(&end.events, place);
     let verified = stage.lab.json(&["verify", "--json"]);
     assert_eq!(verified["sound"], true, "{place}: {verified}");
+    end
 }
 
 fn compare(end: &End, same_processes: bool, place: &str) {
@@ -153,8 +155,7 @@ fn harness_killed_after_an_append() {
         up_to(&stage, k).kill();
         let before = stage.journal();
         let done = stage.resume(&stage.transcript);
-        let end = stage.end();
-        check(&stage, &end, &before, &done, &place);
+        let end = check(&stage, &before, &done, &place);
         compare(&end, true, &place);
     }
 }
@@ -167,8 +168,7 @@ fn sandbox_killed_after_an_append() {
         let before = stage.journal();
         kill_sandbox(&stage);
         let done = go_on(stopped);
-        let end = stage.end();
-        check(&stage, &end, &before, &done, &place);
+        let end = check(&stage, &before, &done, &place);
         compare(&end, false, &place);
     }
 }
@@ -182,8 +182,7 @@ fn both_killed_after_an_append() {
         stopped.kill();
         let before = stage.journal();
         let done = stage.resume(&stage.transcript);
-        let end = stage.end();
-        check(&stage, &end, &before, &done, &place);
+        let end = check(&stage, &before, &done, &place);
         compare(&end, false, &place);
     }
 }
@@ -195,8 +194,7 @@ fn a_model_that_answers_differently_the_second_time() {
         up_to(&stage, k).kill();
         let before = stage.journal();
         let done = stage.resume(&stage.other_transcript);
-        let end = stage.end();
-        check(&stage, &end, &before, &done, &place);
+        let end = check(&stage, &before, &done, &place);
         let log = String::from_utf8_lossy(&end.files["log.txt"]).into_owned();
         let mut lines: Vec<_> = log.lines().collect();
         let count = lines.len();
@@ -225,8 +223,7 @@ fn harness_killed_at_any_moment() {
         }
         let before = stage.journal();
         let done = stage.resume(&stage.transcript);
-        let end = stage.end();
-        check(&stage, &end, &before, &done, &place);
+        let end = check(&stage, &before, &done, &place);
         compare(&end, true, &place);
     }
 }

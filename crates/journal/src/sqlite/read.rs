@@ -223,10 +223,11 @@ fn load_list(
     tenant: &TenantId,
     limit: usize,
 ) -> rusqlite::Result<Vec<Listed>> {
+    // A process that was killed between making a run and its first event left nothing to list.
     let mut select = db.prepare_cached(
         "SELECT run, head, created_at, touched_at, status, facts, generation, runs.scope, wrapped
          FROM runs LEFT JOIN listings USING (number) LEFT JOIN scopes USING (tenant, scope)
-         WHERE tenant = ?1 ORDER BY runs.number DESC LIMIT ?2",
+         WHERE tenant = ?1 AND head > 0 ORDER BY runs.number DESC LIMIT ?2",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = select.query_map(params![tenant.as_str(), limit], |row| {
