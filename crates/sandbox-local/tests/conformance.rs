@@ -1,5 +1,5 @@
 //! The local provider does what every provider has to do, as root and as an ordinary user.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! What differs between hosts: the fences that they have, and the toolchains in their homes.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod support;
 
