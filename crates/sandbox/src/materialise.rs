@@ -147,6 +147,7 @@ pub async fn materialise(
     let snapshot = snapshots.commit(&tree).await?.snapshot;
 
     masked.sort();
+    masked.dedup();
     left_out.sort();
     let mut layout = layout;
     plan::show_top(&mut layout, manifest, &tree);

@@ -128,13 +128,15 @@ impl Copy<'_> {
         collected: &mut Collected,
     ) -> Option<Stored<'_>> {
         if self.secrets.is_some() {
-            if git_config::keeps_addresses(&path) {
-                if let Some(masked) = git_config::mask(&content) {
-                    content = masked;
-                    let reason = "credentials in it were taken out".to_owned();
-                    self.leave(&path, reason, true, collected);
-                }
-            } else if let Some(what) = self.search(&path, &content, collected) {
+            if git_config::keeps_addresses(&path)
+                && let Some(masked) = git_config::mask(&content)
+            {
+                content = masked;
+                let reason = "credentials in it were taken out".to_owned();
+                self.leave(&path, reason, true, collected);
+            }
+            // Of those as well: not every credential stands where credentials belong.
+            if let Some(what) = self.search(&path, &content, collected) {
                 self.leave(&path, format!("it holds what looks like a {what}"), true, collected);
                 return None;
             }

@@ -156,6 +156,7 @@ async fn secrets_stay_on_the_host_and_are_named() {
     here.write("src/large.log", [token.as_bytes(), &vec![b'x'; 2 << 20]].concat());
     here.write("src/kept/id_rsa", "a fixture");
     here.write("src/.git/config", format!("[remote \"o\"]\n\turl = https://u:{token}@h/r\n"));
+    here.write("src/.git/logs/HEAD", format!("0 0 me\tpasted {token} by mistake\n"));
     here.write("src/.git/HEAD", "ref: refs/heads/main\n");
     here.write("src/.git/packed-refs", format!("# x\n{} refs/heads/main\n", "ab".repeat(20)));
     let mut source = LocalDir::new("src");
@@ -168,6 +169,7 @@ async fn secrets_stay_on_the_host_and_are_named() {
             ".env",
             ".env.local",
             ".git/config",
+            ".git/logs/HEAD",
             "large.log",
             "sub/.aws",
             "sub/notes.txt",
@@ -181,6 +183,7 @@ async fn secrets_stay_on_the_host_and_are_named() {
             ".git",
             ".git/HEAD",
             ".git/config",
+            ".git/logs",
             ".git/packed-refs",
             "kept",
             "kept/id_rsa",
