@@ -1,5 +1,5 @@
 //! Checkpoints and restores through the real guest program.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 #[path = "checkpoint/bench.rs"]
 mod bench;
@@ -80,7 +80,7 @@ async fn a_checkpoint_reads_and_stores_only_what_changed() {
     let (_dir, snapshots) = store();
     let bench = Bench::new().await;
     for number in 0..200 {
-        bench.put(&format!("d{}/{number}", number % 10), format!("file {number}").as_bytes());
+        bench.put(format!("d{}/{number}", number % 10), format!("file {number}").as_bytes());
     }
     let guest = Arc::new(Hooked::new(bench.guest.clone()));
     let mut checkpoints = bench.checkpointer_over(guest.clone(), &snapshots);
