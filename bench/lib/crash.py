@@ -66,9 +66,9 @@ def harness_killed(moat):
             run = held.run_id()
             killed = time.monotonic_ns()
             held.process.send_signal(signal.SIGKILL)
+            held.process.wait()
             subprocess.run([moat.binary, "resume", run, "--json"], env=held.environment, cwd=folder,
                            stdin=subprocess.DEVNULL, stdout=held.output, stderr=held.output, check=True, timeout=60)
-            held.process.wait()
             return (held.next_request_after(killed) - killed) / 1e6
         finally:
             held.close()
