@@ -52,8 +52,7 @@ fn a_full_disk_is_said_and_the_run_goes_on_once_there_is_room() {
         println!("SKIP full_disk: mounting a small file system takes root");
         return;
     };
-    let long =
-        format!("echo first >> log.txt; sleep 1; head -c 60000 /dev/urandom | od | head -c 9000");
+    let long = "echo first >> log.txt; sleep 1; head -c 60000 /dev/urandom | od | head -c 9000";
     let slow = exec_with(json!({"cmd": long, "login": false, "yield_time_ms": 30000}));
     let turns = [vec![slow], vec![exec("echo second >> log.txt")], vec![say("done")]];
     let file = lab.write("t.jsonl", transcript(&turns));

@@ -81,6 +81,7 @@ impl Lab {
         self.json(&["runs", "--json"])[0]["run"].as_str().unwrap().to_owned()
     }
 
+    #[allow(clippy::zombie_processes, reason = "whoever has the answer waits, also for stops")]
     pub(crate) fn start(&self, mut command: Command) -> Running {
         let (out, out_path) =
             tempfile::NamedTempFile::new_in(&self.folder).unwrap().keep().unwrap();

@@ -180,7 +180,7 @@ pub(crate) fn check_history(events: &[Value], place: &str) {
         let body = &event["body"];
         match event["kind"].as_str().unwrap() {
             "model_requested" => {
-                assert!(open.is_empty(), "{place}: open calls at {}", event["seq"])
+                assert!(open.is_empty(), "{place}: open calls at {}", event["seq"]);
             }
             "model_answered" => {
                 assert!(open.is_empty(), "{place}");
