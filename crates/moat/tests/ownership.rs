@@ -8,7 +8,7 @@ mod lab;
 #[path = "support/transcript.rs"]
 mod transcript;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lab::{Done, Lab, Running, wait_until};
 use rustix::process::Signal;
@@ -41,7 +41,7 @@ fn expected_log() -> String {
 }
 
 /// A run whose slow command of the given turn has begun.
-fn begun(lab: &Lab, replay: &PathBuf) -> Running {
+fn begun(lab: &Lab, replay: &Path) -> Running {
     let replay = replay.to_str().unwrap();
     let running = lab.start(lab.command(&["exec", "--json", "--replay", replay, "Go."]));
     wait_until("the slow command", || calls_started(&running) == 3);
