@@ -19,6 +19,7 @@ use crate::options::LocalOptions;
 use crate::prepared::Prepared;
 use crate::process::ProcessId;
 use crate::root::{self, OUTPUTS_FD, Parts};
+use crate::system;
 
 /// Where sandboxes of one provider are, and what they share.
 #[derive(Debug)]
@@ -80,6 +81,7 @@ pub(crate) fn create(
     spec: &SandboxSpec,
     missing: &BTreeSet<Fence>,
 ) -> Result<Newborn, StepFailed> {
+    system::check_devices()?;
     let (id, identity, folder) = claim(place)?;
     let toolchains = &place.prepared.toolchains;
     let started = folder

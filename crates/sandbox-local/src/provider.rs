@@ -3,6 +3,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use moat_core::Epoch;
@@ -19,6 +20,9 @@ use crate::options::LocalOptions;
 use crate::prepared::Prepared;
 use crate::reap;
 use crate::sandbox::LocalSandbox;
+
+/// How long a guest that does not answer any more may take to be gone.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
 
 /// Makes sandboxes from namespaces of this machine's kernel.
 #[derive(Clone, Debug)]
@@ -128,11 +132,11 @@ impl Provider for LocalProvider {
         let path = self.shared.sandboxes.join(handle.id());
         match connect(&path, epoch).await {
             Ok(guest) => Ok(Some(Box::new(LocalSandbox::new(&handle, guest)?))),
-            // It ended between the look and the knock, or is just ending.
-            Err(SandboxError::Guest(GuestError::Disconnected(_)))
-                if !self.shared.lives(&handle) =>
-            {
-                Ok(None)
+            // It ended between the look and the knock, or is just ending: a process that was killed
+            // lets go of its socket a moment before it is gone.
+            Err(error @ SandboxError::Guest(GuestError::Disconnected(_))) => {
+                let gone = self.apart(move |shared| Ok(shared.ends(&handle, LAST_MOMENT))).await?;
+                if gone { Ok(None) } else { Err(error) }
             }
             Err(error) => Err(error),
         }
@@ -228,6 +232,12 @@ impl Shared {
 
     fn lives(&self, handle: &Handle) -> bool {
         self.record(handle).is_some_and(|record| record.process.find().is_some())
+    }
+
+    /// Waits for its end; blocks. Answers whether it has come.
+    fn ends(&self, handle: &Handle, patience: Duration) -> bool {
+        let process = self.record(handle).and_then(|record| record.process.find());
+        process.is_none_or(|process| process.wait(patience))
     }
 
     fn destroy(&self, handle: &Handle) -> Result<(), SandboxError> {

@@ -17,7 +17,7 @@ use crate::fences::Fence;
 use crate::identity::{AGENT, Identity};
 use crate::plan::{Plan, Slot, Step, attribute};
 use crate::seccomp::Filter;
-use crate::system::Shown;
+use crate::system::{DEVICES, Shown};
 use crate::toolchains::Toolchains;
 use crate::{capabilities, landlock};
 use tree::Tree;
@@ -41,9 +41,6 @@ pub(crate) struct Parts<'a> {
     /// Sets mount attributes as kernels before 5.12 need it.
     pub(crate) old_kernel: bool,
 }
-
-/// Devices that programs expect; each is the host's own, and none reaches hardware.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 const DEVICE_LINKS: [(&str, &str); 5] = [
     ("dev/fd", "/proc/self/fd"),
@@ -165,8 +162,8 @@ impl<'a> Sources<'a> {
                 Shown::Bound { path, .. } => (open(plan, path, true), shown),
             })
             .collect();
-        let devices =
-            DEVICES.map(|name| (open(plan, &Path::new("/dev").join(name), name == "tty"), name));
+        let devices = DEVICES
+            .map(|(name, ..)| (open(plan, &Path::new("/dev").join(name), name == "tty"), name));
         let proc = (!parts.has(Fence::Proc)).then(|| open(plan, Path::new("/proc"), false));
         Self {
             shown,

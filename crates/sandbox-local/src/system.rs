@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::launcher::StepFailed;
+
 /// Folders with programs and libraries. One that is a link on the host is the same link inside.
 const PROGRAMS: [&str; 11] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec", "/opt", "/nix",
@@ -95,4 +97,58 @@ pub(crate) fn find() -> Vec<Shown> {
         }
     }
     programs.chain(settings).filter_map(|path| shown(&path)).collect()
+}
+
+/// Devices that programs expect, with their numbers; each is the host's own, and none reaches
+/// hardware.
+pub(crate) const DEVICES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+/// Looks whether the host's devices are what they should be. A program that runs as root and
+/// writes its output to `/dev/null` may have put a file in its place, and a sandbox that was given
+/// that could write to a file of the host.
+pub(crate) fn check_devices() -> Result<(), StepFailed> {
+    DEVICES.iter().try_for_each(|(name, major, minor)| {
+        check_device(&Path::new("/dev").join(name), *major, *minor)
+    })
+}
+
+fn check_device(path: &Path, major: u32, minor: u32) -> Result<(), StepFailed> {
+    let step = || format!("use `{}`", path.display());
+    let stat = match rustix::fs::stat(path) {
+        Ok(stat) => stat,
+        // Left out: not every container has a terminal device.
+        Err(rustix::io::Errno::NOENT) if path.ends_with("tty") => return Ok(()),
+        Err(error) => return Err(StepFailed::new(step(), error)),
+    };
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    let number = rustix::fs::makedev(major, minor);
+    if kind == rustix::fs::FileType::CharacterDevice && stat.st_rdev == number {
+        return Ok(());
+    }
+    let shown = path.display();
+    let remedy = format!("`sudo rm {shown} && sudo mknod -m 666 {shown} c {major} {minor}`");
+    Err(StepFailed::new(step(), format!("it is not that device; make it anew with {remedy}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_the_place_of_a_device_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let refused = check_device(file.path(), 1, 3).unwrap_err();
+        assert!(refused.message.contains("c 1 3"), "{refused:?}");
+        check_device(Path::new("/dev/zero"), 1, 5).unwrap();
+        check_device(Path::new("/dev/zero"), 1, 3).unwrap_err();
+        check_device(Path::new("/dev/no-such-tty"), 5, 0).unwrap_err();
+        check_device(Path::new("/no/such/tty"), 5, 0).unwrap();
+    }
 }
