@@ -28,6 +28,8 @@ pub(crate) enum CallEnd {
     Done { output: Value, report: Box<CallReport> },
     /// It ends the run.
     Raise { error: String, message: String },
+    /// The host cannot go on; the run pauses and the attempt is taken up again.
+    Host(ComputeError),
     /// The sandbox does not answer; the attempt may or may not have had its effects inside it.
     SandboxLost,
 }
@@ -38,7 +40,7 @@ impl CallEnd {
             Self::Done { report, .. } => {
                 report.exit_code.is_some() || report.session.is_some() || !report.changed.is_empty()
             }
-            Self::Raise { .. } | Self::SandboxLost => true,
+            Self::Raise { .. } | Self::Host(_) | Self::SandboxLost => true,
         }
     }
 
@@ -85,5 +87,5 @@ fn end_of(error: ComputeError) -> CallEnd {
     if error.is_lost() {
         return CallEnd::SandboxLost;
     }
-    CallEnd::Raise { error: "SandboxError".to_owned(), message: error.to_string() }
+    CallEnd::Host(error)
 }

@@ -52,6 +52,9 @@ pub enum ComputeError {
     /// A whole output could not be read back.
     #[error("cannot read a command's output back: {0}")]
     ReadOutput(#[from] ReadBlobError),
+    /// A command's output could not be taken in.
+    #[error("cannot take in a command's output: {0}")]
+    Output(String),
     /// A file of the harness could not be written or read.
     #[error("cannot write `{path}`: {source}")]
     Spool {

@@ -93,6 +93,10 @@ pub enum DriveError {
     /// The sandbox could not be made, found or saved.
     #[error(transparent)]
     Compute(#[from] ComputeError),
+    /// An append failed and its events are gone, while the state has them: the run has to be
+    /// opened again.
+    #[error("an earlier append failed; open the run again to go on")]
+    Stale,
     /// An event could not be written down.
     #[error("cannot encode an event: {0}")]
     Encode(#[from] serde_json::Error),
@@ -104,7 +108,7 @@ impl Retryable for DriveError {
             Self::Append(error) => error.is_retryable(),
             Self::Read(error) => error.is_retryable(),
             Self::Compute(error) => error.is_retryable(),
-            Self::Apply(_) | Self::Encode(_) => false,
+            Self::Apply(_) | Self::Encode(_) | Self::Stale => false,
         }
     }
 }
@@ -219,7 +223,7 @@ impl Driver {
         actor: &str,
         body: impl Into<EventBody>,
     ) -> Result<(), DriveError> {
-        let body = body.into();
+        let body = self.redacted(body.into());
         let stored = NewEvent {
             actor: actor.to_owned(),
             kind: body.kind().to_owned(),
@@ -247,10 +251,29 @@ impl Driver {
         Ok(())
     }
 
+    /// What comes from tools, patches and people is redacted here, where it enters the journal.
+    /// What a model said is never touched.
+    fn redacted(&self, body: EventBody) -> EventBody {
+        let enters = matches!(
+            body,
+            EventBody::CallFinished(_)
+                | EventBody::CallFailed(_)
+                | EventBody::Steered(_)
+                | EventBody::ApprovalGiven(_)
+                | EventBody::CancelRequested(_)
+                | EventBody::RunContinued(_)
+        );
+        if enters { self.parts.redactor.redact_event(body) } else { body }
+    }
+
     /// Makes everything that was pushed durable.
     pub(crate) async fn flush(&mut self) -> Result<(), DriveError> {
-        if self.buffer.events.is_empty() {
+        if self.buffer.events.is_empty() && self.buffer.consumed.is_empty() {
             return Ok(());
+        }
+        let durable = self.owner.head().0.saturating_add(self.buffer.events.len() as u64);
+        if durable != self.state.head().0 {
+            return Err(DriveError::Stale);
         }
         let buffer = std::mem::take(&mut self.buffer);
         let (events, stored): (Vec<_>, Vec<_>) = buffer.events.into_iter().unzip();

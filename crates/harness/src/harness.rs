@@ -241,6 +241,7 @@ impl Harness {
         changes: Changes,
     ) -> Result<Driver, OpenRunError> {
         let mut driver = self.open(run, claim).await?;
+        driver.tell_open_calls()?;
         let input = self.redacted(input);
         let Changes { options, model } = changes;
         driver.push("user", RunContinued { input, options, model })?;

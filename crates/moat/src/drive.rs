@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -16,17 +18,38 @@ use crate::escape::escape;
 use crate::exit::Exit;
 use crate::view::{self, observer};
 
-/// Drives a run, shows it, and says how it ended.
+/// A run that was driven to a stop. Its result is told last of all, by [`Driven::finish`].
+pub(crate) struct Driven {
+    pub(crate) exit: Exit,
+    pub(crate) state: State,
+    began: Instant,
+    /// From now on a signal ends the process: nothing is being driven any more.
+    signals: tokio::task::JoinHandle<()>,
+}
+
+impl Driven {
+    /// Says how the run ended.
+    pub(crate) fn finish(self, output: &OutputArgs) -> Exit {
+        if output.json {
+            view::print_line(&result_line(&self.state, self.exit, self.began));
+        }
+        self.signals.abort();
+        self.exit
+    }
+}
+
+/// Drives a run and shows it.
 pub(crate) async fn drive(
     engine: &Engine,
     driver: Driver,
     output: &OutputArgs,
-) -> anyhow::Result<(Exit, State)> {
+) -> anyhow::Result<Driven> {
     let began = Instant::now();
     let mut driver = driver.observed_by(observer(output.json, engine.quiet, engine.style()));
-    let signals = tokio::spawn(pause_on_signals(driver.interrupt()));
+    let over = Arc::new(AtomicBool::new(false));
+    let signals = tokio::spawn(pause_on_signals(driver.interrupt(), over.clone()));
     let driven = driver.drive().await;
-    signals.abort();
+    over.store(true, Ordering::Relaxed);
     let run = driver.run();
     if let Err(error) = driven {
         let resume = format!("the run is kept: `moat resume {run}` goes on with it");
@@ -41,20 +64,18 @@ pub(crate) async fn drive(
     drop(driver);
     let exit = Exit::of(&state);
     let message = state.last_message().unwrap_or_default();
-    if output.json {
-        view::print_line(&result_line(&state, exit, began));
-    } else {
+    if !output.json {
         print_message(&state, &message, engine);
     }
     if let Some(path) = &output.output {
         write_message(path, &message)?;
     }
-    Ok((exit, state))
+    Ok(Driven { exit, state, began, signals })
 }
 
 /// The first signal pauses the run resumably; a second one ends the process at once, which loses
 /// nothing either.
-async fn pause_on_signals(interrupt: Interrupt) {
+async fn pause_on_signals(interrupt: Interrupt, over: Arc<AtomicBool>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut hangup)) =
         (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
@@ -67,7 +88,7 @@ async fn pause_on_signals(interrupt: Interrupt) {
             _ = term.recv() => {}
             _ = hangup.recv() => {}
         }
-        if first {
+        if first && !over.load(Ordering::Relaxed) {
             interrupt.pause();
         } else {
             std::process::exit(Exit::Interrupted.code().into());

@@ -96,7 +96,14 @@ pub(super) async fn write_stdin(
         }
     }
     let tap = (call.run.call_id.clone(), call.observer.clone());
-    let process = context.process(session.process, Some(tap)).await?;
+    let process = match context.process(session.process, Some(tap)).await {
+        Ok(process) => process,
+        Err(ComputeError::Guest(GuestError::UnknownKey(_))) => {
+            let text = exec_reply::unknown_session(arguments.session_id);
+            return Ok(refused(call, began, &text));
+        }
+        Err(error) => return Err(error),
+    };
     let progress = process.wait(arguments.wait()).await;
     Piece {
         process_key: session.process,
@@ -147,6 +154,9 @@ impl Piece {
         process: &Process,
         progress: Progress,
     ) -> Result<CallEnd, ComputeError> {
+        if let Some(reason) = progress.failed {
+            return Err(ComputeError::Output(reason));
+        }
         if progress.lost && progress.exit.is_none() {
             return Ok(CallEnd::SandboxLost);
         }

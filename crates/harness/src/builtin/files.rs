@@ -25,6 +25,7 @@ pub(super) async fn apply_patch(
         Err(error) => return Ok(CallEnd::refused(error.reply())),
     };
     if call.run.begun && context.guest.committed(call.run.key).await? == Some(CommitOutcome::Done) {
+        remove_deleted_links(context, &operations).await?;
         return Ok(applied(patch::success_text(&operations, Path::new("")), Vec::new()));
     }
     let plan = match patch::plan(&operations, Path::new(""), &files).await {
@@ -41,10 +42,13 @@ async fn commit(
     plan: Plan,
 ) -> Result<CallEnd, ComputeError> {
     let changed = plan.changed_paths();
-    for link in &plan.unlinked {
-        context.guest.remove(Root::Workspace, link).await?;
+    let committed = context.guest.commit(call.run.key, &plan.changes).await;
+    if matches!(committed, Ok(CommitOutcome::Done)) {
+        for link in &plan.unlinked {
+            remove_if_there(context, link).await?;
+        }
     }
-    match context.guest.commit(call.run.key, &plan.changes).await {
+    match committed {
         Ok(CommitOutcome::Done) => Ok(applied(plan.output, changed)),
         Ok(CommitOutcome::Conflict(path)) => Ok(CallEnd::refused(format!(
             "apply_patch failed: `{}` changed while the patch was being applied; nothing was \
@@ -56,6 +60,29 @@ async fn commit(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// A link that a patch deletes is no content, so the commit does not cover it. It goes after the
+/// commit, and again when the attempt is taken up behind it.
+async fn remove_deleted_links(
+    context: &CallContext,
+    operations: &[patch::Operation],
+) -> Result<(), ComputeError> {
+    for operation in operations.iter().filter(|o| matches!(o.action, patch::Action::Delete)) {
+        let Some((Root::Workspace, below)) = path::locate(&operation.path) else { continue };
+        let stat = context.guest.stat(Root::Workspace, &below).await?;
+        if stat.is_some_and(|stat| matches!(stat.kind, FileKind::Symlink(_))) {
+            remove_if_there(context, &below).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn remove_if_there(context: &CallContext, link: &Path) -> Result<(), ComputeError> {
+    if context.guest.stat(Root::Workspace, link).await?.is_some() {
+        context.guest.remove(Root::Workspace, link).await?;
+    }
+    Ok(())
 }
 
 fn applied(output: String, changed: Vec<String>) -> CallEnd {

@@ -4,7 +4,6 @@
 //! killed harness; a harness that comes back listens from the end of the file.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +57,8 @@ pub(crate) struct Progress {
     pub(crate) exit: Option<ProcessExit>,
     /// The sandbox does not answer any more.
     pub(crate) lost: bool,
+    /// Its output could not be kept, or was not what it can be. Attaching again would not help.
+    pub(crate) failed: Option<String>,
 }
 
 enum Spool {
@@ -72,7 +73,7 @@ impl Process {
         tap: Option<Tap>,
     ) -> Result<Self, ComputeError> {
         let path = context.spool.join(key.to_string());
-        let (spool, length) = match OpenOptions::new().read(true).append(true).open(&path) {
+        let (spool, length) = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => {
                 let length = file.metadata().map_err(spool_error(&path))?.len();
                 (Spool::File(file), length)
@@ -100,7 +101,7 @@ impl Process {
     /// Waits until the command ends, or for as long as said.
     pub(crate) async fn wait(&self, limit: Duration) -> Progress {
         let mut progress = self.shared.progress.subscribe();
-        let ended = progress.wait_for(|now| now.exit.is_some() || now.lost);
+        let ended = progress.wait_for(|now| now.exit.is_some() || now.lost || now.failed.is_some());
         let _ = tokio::time::timeout(limit, ended).await;
         self.shared.progress.borrow().clone()
     }
@@ -170,21 +171,31 @@ impl Pump {
             match event {
                 ProcessEvent::Output { offset, bytes, .. } => {
                     // A guest that repeats or skips bytes is not to be believed any further.
-                    if offset != self.heard || self.take_in(bytes, false).await.is_err() {
-                        break;
+                    if offset != self.heard {
+                        let place = format!("output at {offset} instead of {}", self.heard);
+                        return self.fail(format!("the sandbox broke the protocol: {place}"));
+                    }
+                    if let Err(error) = self.take_in(bytes, false).await {
+                        if error.is_lost() {
+                            break;
+                        }
+                        return self.fail(error.to_string());
                     }
                 }
                 ProcessEvent::Exited(exit) => {
-                    if self.take_in(Vec::new(), true).await.is_ok() {
-                        self.shared.progress.send_modify(|now| now.exit = Some(exit));
-                        return;
-                    }
-                    break;
+                    return match self.take_in(Vec::new(), true).await {
+                        Ok(()) => self.shared.progress.send_modify(|now| now.exit = Some(exit)),
+                        Err(error) => self.fail(error.to_string()),
+                    };
                 }
                 ProcessEvent::Disconnected => break,
             }
         }
         self.shared.progress.send_modify(|now| now.lost = true);
+    }
+
+    fn fail(&self, reason: String) {
+        self.shared.progress.send_modify(|now| now.failed = Some(reason));
     }
 
     async fn take_in(&mut self, bytes: Vec<u8>, last: bool) -> Result<(), ComputeError> {
@@ -196,7 +207,7 @@ impl Pump {
         let length = self.shared.progress.borrow().length;
         let room = usize::try_from(MAX_KEPT.saturating_sub(length)).unwrap_or(usize::MAX);
         let kept = bytes.get(..room.min(bytes.len())).unwrap_or_default();
-        let in_file = self.store(kept)?;
+        let in_file = self.store(kept, length)?;
         let dropped = (bytes.len() - kept.len()) as u64;
         self.shared.progress.send_modify(|now| {
             now.length += kept.len() as u64;
@@ -211,7 +222,7 @@ impl Pump {
     }
 
     /// `true`: everything so far is in the file.
-    fn store(&self, bytes: &[u8]) -> Result<bool, ComputeError> {
+    fn store(&self, bytes: &[u8], at: u64) -> Result<bool, ComputeError> {
         let mut spool = self.shared.spool.lock().unwrap_or_else(PoisonError::into_inner);
         if let Spool::Memory(memory) = &mut *spool {
             memory.extend_from_slice(bytes);
@@ -222,7 +233,9 @@ impl Pump {
             return Ok(true);
         }
         if let Spool::File(file) = &mut *spool {
-            file.write_all(bytes).map_err(spool_error(&self.path))?;
+            // At its place, not at the end: a harness that was stopped and taken over may wake
+            // and write what it had in hand, which is the same.
+            file.write_all_at(bytes, at).map_err(spool_error(&self.path))?;
         }
         Ok(true)
     }
@@ -231,9 +244,10 @@ impl Pump {
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder).map_err(spool_error(folder))?;
         }
-        let file = OpenOptions::new().read(true).append(true).create(true).open(&self.path);
-        let mut file = file.map_err(spool_error(&self.path))?;
-        file.write_all(memory).map_err(spool_error(&self.path))?;
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).open(&self.path);
+        let file = file.map_err(spool_error(&self.path))?;
+        file.write_all_at(memory, 0).map_err(spool_error(&self.path))?;
         Ok(file)
     }
 }

@@ -1,7 +1,7 @@
 //! Known secret values become placeholders where bytes enter the harness: before anything is
 //! shown to the model, written down or appended, so that there is one text everywhere.
 
-use moat_core::Secret;
+use moat_core::{Epoch, EventBody, EventHeader, RunId, Secret, Seq, TenantId};
 
 /// Replaces known secrets in bytes that come in pieces.
 ///
@@ -47,6 +47,32 @@ impl Redactor {
             }
         }
         text
+    }
+}
+
+impl Redactor {
+    /// Redacts everything that an event says.
+    pub(crate) fn redact_event(&self, body: EventBody) -> EventBody {
+        let Ok(text) = body.encode().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        else {
+            return body;
+        };
+        if !self.secrets.iter().any(|secret| text.contains(secret.expose())) {
+            return body;
+        }
+        let text = self.redact(text);
+        let header = EventHeader {
+            tenant: TenantId::local(),
+            run: RunId::from_bytes([0; 16]),
+            seq: Seq(0),
+            epoch: Epoch(0),
+            at: 0,
+            actor: String::new(),
+            kind: body.kind().to_owned(),
+            version: body.version(),
+            must_understand: body.must_understand(),
+        };
+        EventBody::decode(&header, text.as_bytes()).unwrap_or(body)
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{DriveError, Driver};
 use crate::builtin::{self, CallEnd, SandboxCall};
 use crate::compute::{Attached, Compute};
-use crate::machine::{CallRun, Status, output_item};
+use crate::machine::{Call, CallRun, CallState, Status, output_item};
 use crate::tool::{ToolCall, ToolOutcome};
 
 /// What the model is told about a call whose outcome a crash hid.
@@ -59,6 +59,32 @@ impl Driver {
             Batch::Broken => Ok(()),
             Batch::Complete(sandboxed) => self.append_with_checkpoint(sandboxed).await,
         }
+    }
+
+    /// Before new input takes the place of what a crash interrupted, every call that was begun gets
+    /// an outcome, so that the model knows of it: it may have had its effects.
+    pub(crate) fn tell_open_calls(&mut self) -> Result<(), DriveError> {
+        let Some((of, _, calls)) = self.state.open_answer() else { return Ok(()) };
+        if !calls.iter().any(|call| matches!(call.state, CallState::Started)) {
+            return Ok(());
+        }
+        let open = |call: &&Call| !matches!(call.state, CallState::Finished { .. });
+        let told: Vec<CallFinished> = calls
+            .iter()
+            .filter(open)
+            .map(|call| {
+                let begun = matches!(call.state, CallState::Started);
+                let text = if begun { UNKNOWN } else { "It was not run: other work came first." };
+                CallFinished {
+                    of,
+                    index: call.index,
+                    attempt: call.attempt,
+                    output: Some(output_item(call.category, &call.call_id, &Value::from(text))),
+                    report: CallReport { unknown: begun, failed: true, ..CallReport::default() },
+                }
+            })
+            .collect();
+        told.into_iter().try_for_each(|event| self.push("harness", event))
     }
 
     /// Calls with effects outside whose outcome a crash hid follow their tool's policy.
@@ -213,6 +239,8 @@ impl Driver {
                     if self.is_cancelled().await? {
                         drop(ends);
                         self.kill(runs).await;
+                        // What has ended keeps its outcome; the rest is told as cancelled.
+                        self.append_with_checkpoint(sandboxed).await?;
                         return Ok(Batch::Broken);
                     }
                     continue;
@@ -226,7 +254,9 @@ impl Driver {
                     }
                     return Ok(Batch::Broken);
                 }
+                CallEnd::Host(error) => return Err(error.into()),
                 CallEnd::Raise { error, message } => {
+                    self.append_with_checkpoint(sandboxed).await?;
                     self.push("harness", failed(&run, error, message))?;
                     return self.drain(ends);
                 }
@@ -244,8 +274,14 @@ impl Driver {
     /// After one call has ended the run, others that are at their end are heard, the rest given up.
     fn drain(&mut self, mut ends: Ends) -> Result<Batch, DriveError> {
         while let Some(Some((run, end))) = ends.next().now_or_never() {
-            if let CallEnd::Raise { error, message } = end {
-                self.push("harness", failed(&run, error, message))?;
+            match end {
+                CallEnd::Raise { error, message } => {
+                    self.push("harness", failed(&run, error, message))?;
+                }
+                CallEnd::Done { output, report } if !run.sandbox => {
+                    self.push("harness", finished(&run, &output, *report))?;
+                }
+                _ => {}
             }
         }
         Ok(Batch::Broken)

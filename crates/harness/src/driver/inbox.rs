@@ -35,7 +35,9 @@ impl Driver {
     /// become meaningful.
     pub(super) async fn take_inbox(&mut self) -> Result<(), DriveError> {
         for entry in self.owner.inbox().await? {
-            if self.buffer.consumed.contains(&entry.id) {
+            // A message that came too late is kept for whoever gives the run more to do.
+            let late = entry.kind == "steer" && matches!(self.state.status(), Status::Finished(_));
+            if late || self.buffer.consumed.contains(&entry.id) {
                 continue;
             }
             if let Some(body) = self.read_entry(&entry) {

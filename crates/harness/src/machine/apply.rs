@@ -246,10 +246,11 @@ impl State {
 
     fn keep_report(&mut self, report: &CallReport) {
         if let Some(session) = &report.session {
+            let mut session = session.clone();
+            let known = self.sessions.remove(&session.id);
+            session.reported = session.reported.max(known.map_or(0, |known| known.reported));
             if session.running {
-                self.sessions.insert(session.id, session.clone());
-            } else {
-                self.sessions.remove(&session.id);
+                self.sessions.insert(session.id, session);
             }
         }
         if let Some(output) = &report.output

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::ignored::Ignored;
 use super::take_up::state_of;
 use crate::cli::{ApplyArgs, UndoArgs};
+use crate::drive::Driven;
 use crate::engine::Engine;
 use crate::escape::one_line;
 use crate::exit::{Exit, usage};
@@ -19,13 +20,15 @@ use crate::exit::{Exit, usage};
 /// Paths of one kind that are listed.
 const LISTED: usize = 40;
 
-/// At the end of a run over a folder: writes if told to, asks on a terminal, else says what to type.
+/// At the end of a run over a folder: writes if told to, asks on a terminal, else says what to
+/// type. Only what an ended run made is written; a run that paused or failed is left alone.
 pub(crate) async fn after_run(
     engine: &Engine,
-    state: &State,
+    driven: &mut Driven,
     write: bool,
     json: bool,
 ) -> anyhow::Result<()> {
+    let (state, ended) = (&driven.state, driven.exit == Exit::Success);
     let Some(run) = state.run() else { return Ok(()) };
     let back = match write_back(engine, run, state, None) {
         Ok(back) => back,
@@ -37,11 +40,15 @@ pub(crate) async fn after_run(
     if plan.is_empty() && plan.conflicts.is_empty() && plan.refused.is_empty() {
         return Ok(());
     }
-    if write {
+    if write && ended {
         let applied = back.apply(&plan).await?;
+        if !(plan.conflicts.is_empty() && applied.conflicts.is_empty()) {
+            driven.exit = Exit::TaskFailed;
+        }
         return report(&plan, &applied, run, json);
     }
-    if json || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    let asks = ended && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if json || !asks {
         if !engine.quiet && !json {
             print_plan(&mut std::io::stderr().lock(), &plan)?;
             writeln!(
@@ -56,7 +63,7 @@ pub(crate) async fn after_run(
 
 async fn ask_and_apply(back: &WriteBack, plan: &mut Plan, run: RunId) -> anyhow::Result<()> {
     print_plan(&mut std::io::stderr().lock(), plan)?;
-    if !ask("write these changes to the folder? [y/N] ")? {
+    if !ask("write these changes to the folder? [y/N] ".to_owned()).await? {
         writeln!(std::io::stderr().lock(), "nothing was written; `moat apply {run}` writes it")?;
         return Ok(());
     }
@@ -65,7 +72,7 @@ async fn ask_and_apply(back: &WriteBack, plan: &mut Plan, run: RunId) -> anyhow:
     for (path, reason) in held {
         let question =
             format!("{} ({}): also write it? [y/N] ", shown(&path), one_line(&reason, 120));
-        if ask(&question)? {
+        if ask(question).await? {
             plan.confirm(&path);
         }
     }
@@ -90,13 +97,15 @@ async fn leave_out_ignored(engine: &Engine, state: &State, plan: &mut Plan) -> a
     Ok(())
 }
 
-fn ask(question: &str) -> std::io::Result<bool> {
-    let mut stderr = std::io::stderr().lock();
-    write!(stderr, "{question}")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+/// Waits beside the runtime, so that a signal still ends the process.
+async fn ask(question: String) -> anyhow::Result<bool> {
+    let asked = tokio::task::spawn_blocking(move || -> std::io::Result<bool> {
+        write!(std::io::stderr().lock(), "{question}")?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    });
+    Ok(asked.await??)
 }
 
 pub(crate) async fn apply(engine: &Engine, args: &ApplyArgs) -> anyhow::Result<Exit> {

@@ -160,7 +160,7 @@ async fn drive_or_say(
     let taken = prepare(engine, run, model, &LimitArgs::default()).await?;
     let driver = taken.harness.resume(run, Claim::IfFree, taken.changes).await;
     let driver = driver.map_err(|error| explain(run, error))?;
-    Ok(drive(engine, driver, output).await?.0)
+    Ok(drive(engine, driver, output).await?.finish(output))
 }
 
 fn say(text: &str, engine: &Engine) {

@@ -83,7 +83,7 @@ async fn fill_and_run(
     let exit = pass_through(&*guest, command.key).await?;
     Ok(match exit.limit {
         Some(limit) => {
-            say(&format!("limit reached: {limit}"));
+            say(&format!("limit reached: {}", escape(&limit)));
             Exit::Passed(LIMIT_EXIT)
         }
         None => Exit::Passed(shell_code(exit.code)),
@@ -119,7 +119,7 @@ async fn pass_through(guest: &dyn Guest, key: CallKey) -> anyhow::Result<Process
                         return Err(error).context("cannot pass the output on");
                     }
                 }
-                guest.acknowledge(key, offset + bytes.len() as u64).await?;
+                guest.acknowledge(key, offset.saturating_add(bytes.len() as u64)).await?;
             }
             Some(ProcessEvent::Exited(exit)) => {
                 std::io::stdout().lock().flush().ok();

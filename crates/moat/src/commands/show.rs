@@ -148,7 +148,8 @@ async fn print_output(engine: &Engine, turns: &[Turn], number: &str) -> anyhow::
     let mut out = std::io::stdout().lock();
     let Some(blob) = call.blob else {
         let text = call.output.as_deref().unwrap_or_default();
-        out.write_all(text.split_once("Output:\n").map_or(text, |(_, text)| text).as_bytes())?;
+        let text = text.split_once("Output:\n").map_or(text, |(_, text)| text);
+        write_bytes(&mut out, text.as_bytes())?;
         return Ok(Exit::Success);
     };
     engine.blobs.verify(blob).await?;
@@ -158,9 +159,18 @@ async fn print_output(engine: &Engine, turns: &[Turn], number: &str) -> anyhow::
         if bytes.is_empty() {
             return Ok(Exit::Success);
         }
-        out.write_all(&bytes)?;
+        write_bytes(&mut out, &bytes)?;
         offset += bytes.len() as u64;
     }
+}
+
+/// Exact in a pipe; on a terminal nothing in it may act.
+fn write_bytes(out: &mut std::io::StdoutLock<'_>, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::IsTerminal as _;
+    if out.is_terminal() {
+        return out.write_all(escape(&String::from_utf8_lossy(bytes)).as_bytes());
+    }
+    out.write_all(bytes)
 }
 
 fn status_text(state: &State) -> String {

@@ -37,7 +37,7 @@ pub(crate) async fn run(engine: &Engine, args: RunArgs) -> anyhow::Result<Exit> 
     let harness =
         engine.harness(chosen.model.clone(), chosen.secrets, &args.fences.allow_missing)?;
     let driver = harness.start(new).await?;
-    Ok(drive(engine, driver, &args.output).await?.0)
+    Ok(drive(engine, driver, &args.output).await?.finish(&args.output))
 }
 
 pub(crate) async fn exec(engine: &Engine, args: ExecArgs) -> anyhow::Result<Exit> {
@@ -60,9 +60,9 @@ pub(crate) async fn exec(engine: &Engine, args: ExecArgs) -> anyhow::Result<Exit
     let harness =
         engine.harness(chosen.model.clone(), chosen.secrets, &args.fences.allow_missing)?;
     let driver = harness.start(new).await?;
-    let (exit, state) = drive(engine, driver, &args.output).await?;
-    give_back::after_run(engine, &state, args.write, args.output.json).await?;
-    Ok(exit)
+    let mut driven = drive(engine, driver, &args.output).await?;
+    give_back::after_run(engine, &mut driven, args.write, args.output.json).await?;
+    Ok(driven.finish(&args.output))
 }
 
 /// What a run is made from.

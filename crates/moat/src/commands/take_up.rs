@@ -21,11 +21,11 @@ pub(crate) async fn resume(engine: &Engine, args: ResumeArgs) -> anyhow::Result<
     let claim = claim(args.take_over);
     let driver = taken.harness.resume(run, claim, taken.changes).await;
     let driver = driver.map_err(|error| explain(run, error))?;
-    let (exit, state) = drive(engine, driver, &args.output).await?;
+    let mut driven = drive(engine, driver, &args.output).await?;
     if args.write {
-        give_back::after_run(engine, &state, true, args.output.json).await?;
+        give_back::after_run(engine, &mut driven, true, args.output.json).await?;
     }
-    Ok(exit)
+    Ok(driven.finish(&args.output))
 }
 
 pub(crate) async fn go_on(engine: &Engine, args: ContinueArgs) -> anyhow::Result<Exit> {
@@ -39,11 +39,11 @@ pub(crate) async fn go_on(engine: &Engine, args: ContinueArgs) -> anyhow::Result
     let taken = prepare(engine, run, &args.model, &args.limits).await?;
     let driver = taken.harness.go_on(run, claim(args.take_over), input, taken.changes).await;
     let driver = driver.map_err(|error| explain(run, error))?;
-    let (exit, state) = drive(engine, driver, &args.output).await?;
-    if state.origin().is_some() {
-        give_back::after_run(engine, &state, args.write, args.output.json).await?;
+    let mut driven = drive(engine, driver, &args.output).await?;
+    if driven.state.origin().is_some() {
+        give_back::after_run(engine, &mut driven, args.write, args.output.json).await?;
     }
-    Ok(exit)
+    Ok(driven.finish(&args.output))
 }
 
 #[expect(clippy::print_stderr, reason = "the command line talks to a person here")]
@@ -56,11 +56,11 @@ pub(crate) async fn fork(engine: &Engine, args: ForkArgs) -> anyhow::Result<Exit
     if !engine.quiet && !args.output.json {
         eprintln!("fork of {source} at event {}", at.seq);
     }
-    let (exit, state) = drive(engine, driver, &args.output).await?;
-    if state.origin().is_some() {
-        give_back::after_run(engine, &state, false, args.output.json).await?;
+    let mut driven = drive(engine, driver, &args.output).await?;
+    if driven.state.origin().is_some() {
+        give_back::after_run(engine, &mut driven, false, args.output.json).await?;
     }
-    Ok(exit)
+    Ok(driven.finish(&args.output))
 }
 
 /// A harness with the model that the run needs, and what flags change.

@@ -89,10 +89,10 @@ impl<'a> Watch<'a> {
                 EventBody::CallFinished(finished) if !finished.report.changed.is_empty() => {
                     self.patches += 1;
                 }
-                EventBody::CallStarted(started) if started.tool == "exec_command" => {
-                    if self.kill_what_is_due(harness)? {
-                        return Ok(Seen::HarnessKilled);
-                    }
+                EventBody::CallStarted(started)
+                    if started.tool == "exec_command" && self.kill_what_is_due(harness)? =>
+                {
+                    return Ok(Seen::HarnessKilled);
                 }
                 EventBody::RunFinished(_)
                 | EventBody::RunPaused(_)
