@@ -59,6 +59,75 @@ fn a_fence_that_stands_is_not_left_out_though_it_may_be() {
 }
 
 #[test]
+fn a_masked_proc_is_a_missing_fence_that_may_be_allowed() {
+    const NAME: &str = "a_masked_proc_is_a_missing_fence_that_may_be_allowed";
+    // As container engines do it.
+    on_a_lesser_host(NAME, "mount --bind /dev/null /proc/version", || {
+        assert_missing("private-proc", "systempaths=unconfined|/proc/self/mountinfo");
+        let top = tempfile::tempdir().unwrap();
+        let provider = LocalProvider::new(LocalOptions::new(top.path())).unwrap();
+        let allow_missing = vec!["private-proc".to_owned()];
+        let spec = SandboxSpec { allow_missing, ..spec() };
+        runtime().block_on(async {
+            let sandbox = provider.create(&spec).await.unwrap();
+            assert_eq!(sandbox.missing_fences(), ["private-proc"]);
+            let again = provider.reattach(&sandbox.handle(), Epoch(2)).await.unwrap().unwrap();
+            assert_eq!(again.missing_fences(), ["private-proc"]);
+            provider.destroy(&sandbox.handle()).await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn namespaces_that_are_switched_off_are_named_with_their_switch() {
+    const NAME: &str = "namespaces_that_are_switched_off_are_named_with_their_switch";
+    on_a_lesser_host(NAME, "echo 0 > /proc/sys/user/max_net_namespaces", || {
+        assert_missing("network-namespace", "user.max_net_namespaces");
+    });
+}
+
+/// Making a sandbox is refused for want of this fence, with one of these in the remedy.
+fn assert_missing(name: &str, remedies: &str) {
+    let top = tempfile::tempdir().unwrap();
+    let provider = LocalProvider::new(LocalOptions::new(top.path())).unwrap();
+    match runtime().block_on(provider.create(&spec())) {
+        Err(SandboxError::MissingFence { fence, remedy, .. }) => {
+            assert_eq!(fence, name);
+            assert!(remedies.split('|').any(|text| remedy.contains(text)), "{remedy}");
+        }
+        Err(other) => panic!("refused for another reason: {other}"),
+        Ok(_) => panic!("it was made"),
+    }
+    let left = std::fs::read_dir(top.path().join("sandboxes")).unwrap().count();
+    assert_eq!(left, 0, "a refused sandbox leaves something");
+}
+
+/// Runs `body` where `script` has taken something away; in namespaces, so that the host keeps it.
+fn on_a_lesser_host(name: &str, script: &str, body: impl FnOnce()) {
+    const MARK: &str = "MOAT_TEST_LESSER_HOST";
+    if std::env::var_os(MARK).is_some() {
+        body();
+        return;
+    }
+    let made = std::process::Command::new("unshare")
+        .args(["-Urpfm", "--mount-proc", "sh", "-c"])
+        .arg(format!("{script} || exit 77; exec \"$0\" {name} --exact --nocapture"))
+        .arg(std::env::current_exe().unwrap())
+        .env(MARK, "1")
+        .output();
+    match made {
+        Ok(output) if output.status.success() => {}
+        Ok(output) if output.status.code() == Some(77) => {
+            support::skip(name, "this host cannot be made lesser");
+        }
+        Ok(output) => {
+            panic!("{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()))
+        }
+        Err(_) => support::skip(name, "needs the program `unshare`"),
+    }
+}
+
+#[test]
 fn a_crate_is_built_with_the_callers_toolchain_and_without_a_network() {
     const NAME: &str = "a_crate_is_built_with_the_callers_toolchain_and_without_a_network";
     let top = tempfile::tempdir().unwrap();

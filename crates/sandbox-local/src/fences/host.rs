@@ -12,8 +12,9 @@ pub(crate) struct Host {
     pub(crate) apparmor_restricts: bool,
     /// Debian's switch that forbids user namespaces to ordinary users.
     pub(crate) unprivileged_forbidden: bool,
-    /// How many user namespaces there may be, if the kernel says.
-    pub(crate) max_user_namespaces: Option<u64>,
+    /// Kinds of namespaces of which there may be none, as `sysctl user.max_KIND_namespaces` names
+    /// them.
+    pub(crate) switched_off: Vec<&'static str>,
     /// Whether this runs in a container.
     pub(crate) container: bool,
     /// Whether this is the Windows Subsystem for Linux, and of the first kind.
@@ -40,7 +41,10 @@ impl Host {
             apparmor_restricts: text("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
                 == "1",
             unprivileged_forbidden: text("/proc/sys/kernel/unprivileged_userns_clone") == "0",
-            max_user_namespaces: text("/proc/sys/user/max_user_namespaces").parse().ok(),
+            switched_off: ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"]
+                .into_iter()
+                .filter(|kind| text(&format!("/proc/sys/user/max_{kind}_namespaces")) == "0")
+                .collect(),
             container: in_container(),
             wsl: wsl(&release),
             release,

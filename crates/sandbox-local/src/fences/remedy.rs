@@ -15,9 +15,17 @@ const APPARMOR: &str = "sudo tee /etc/apparmor.d/moat >/dev/null <<'PROFILE'\n\
 
 /// Sentences that complete "this host lacks …".
 pub(super) fn remedy(fence: Fence, host: &Host) -> String {
+    if let Some(remedy) = switched_off(fence, host) {
+        return remedy;
+    }
     match fence {
-        Fence::User | Fence::Mount | Fence::Pid => namespaces(host),
-        Fence::Net | Fence::Ipc | Fence::Uts | Fence::Cgroup => namespace(fence, host),
+        Fence::User
+        | Fence::Mount
+        | Fence::Pid
+        | Fence::Net
+        | Fence::Ipc
+        | Fence::Uts
+        | Fence::Cgroup => namespaces(host),
         Fence::Proc => private_proc(host),
         Fence::Seccomp => "Use a kernel with CONFIG_SECCOMP_FILTER; every distribution's has \
             it."
@@ -38,12 +46,6 @@ fn namespaces(host: &Host) -> String {
     if host.wsl == Some(Wsl::First) {
         return "This is the first Windows Subsystem for Linux, which has no namespaces; convert \
             it with `wsl --set-version <distribution> 2` from Windows."
-            .to_owned();
-    }
-    if host.max_user_namespaces == Some(0) {
-        return "User namespaces are switched off; switch them on with \
-            `sudo sysctl -w user.max_user_namespaces=15000` (and a file in /etc/sysctl.d to keep \
-            it)."
             .to_owned();
     }
     if !host.root && host.unprivileged_forbidden {
@@ -76,17 +78,24 @@ fn namespaces(host: &Host) -> String {
     )
 }
 
-fn namespace(fence: Fence, host: &Host) -> String {
-    let limit = match fence {
+/// The switch of the kind of namespace that a fence is, if it is off.
+fn switched_off(fence: Fence, host: &Host) -> Option<String> {
+    let kind = match fence {
+        Fence::User => "user",
+        Fence::Mount => "mnt",
+        Fence::Pid => "pid",
         Fence::Net => "net",
         Fence::Ipc => "ipc",
         Fence::Uts => "uts",
-        _ => "cgroup",
+        Fence::Cgroup => "cgroup",
+        _ => return None,
     };
-    format!(
-        "Check `sysctl user.max_{limit}_namespaces` (0 switches them off). {}",
-        namespaces(host)
-    )
+    // Without a user namespace there is none of the others either.
+    let kind = [kind, "user"].into_iter().find(|kind| host.switched_off.contains(kind))?;
+    Some(format!(
+        "Such namespaces are switched off; switch them on with `sudo sysctl -w \
+         user.max_{kind}_namespaces=15000` (and a file in /etc/sysctl.d to keep it)."
+    ))
 }
 
 fn private_proc(host: &Host) -> String {
@@ -112,7 +121,8 @@ mod tests {
             change(&mut host);
             remedy(Fence::User, &host)
         };
-        assert!(host(|h| h.max_user_namespaces = Some(0)).contains("user.max_user_namespaces"));
+        assert!(host(|h| h.switched_off = vec!["user"]).contains("user.max_user_namespaces=15000"));
+        assert!(!host(|h| h.switched_off = vec!["net"]).contains("max_net_namespaces"));
         assert!(host(|h| h.unprivileged_forbidden = true).contains("unprivileged_userns_clone=1"));
         let ubuntu = host(|h| h.apparmor_restricts = true);
         assert!(ubuntu.contains("apparmor_restrict_unprivileged_userns=0"));
