@@ -2,6 +2,14 @@
 //!
 //! Runs the transcripts that need only what this crate has: function tools (and hosted ones, which
 //! need no local work) and limits. The others are counted, by what they need.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that stumbles over its data is to stop there"
+)]
 
 #[path = "vectors_transcripts/compare.rs"]
 mod compare;

@@ -62,6 +62,7 @@ pub(crate) async fn drive(
     }
     let state = driver.state().clone();
     drop(driver);
+    remove_ended_sandboxes(engine).await;
     let exit = Exit::of(&state);
     let message = state.last_message().unwrap_or_default();
     if !output.json {
@@ -71,6 +72,14 @@ pub(crate) async fn drive(
         write_message(path, &message)?;
     }
     Ok(Driven { exit, state, began, signals })
+}
+
+/// What sandboxes left that ended by themselves, of runs that nobody took up again.
+async fn remove_ended_sandboxes(engine: &Engine) {
+    if let Ok(provider) = engine.provider() {
+        // The next run tries again.
+        let _ = tokio::task::spawn_blocking(move || provider.reap()).await;
+    }
 }
 
 /// The first signal pauses the run resumably; a second one ends the process at once, which loses

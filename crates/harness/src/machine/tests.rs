@@ -49,7 +49,7 @@ proptest! {
     fn folding_in_two_steps_is_folding_in_one(plan in plans(), at in any::<prop::sample::Index>()) {
         let events = drive(&World::new(&plan, false), Vec::new());
         let at = at.index(events.len());
-        let mut state = fold(&events[..at]).clone();
+        let mut state = fold(&events[..at]);
         for event in &events[at..] {
             state.apply(event).unwrap();
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::scenario::Step;
 
-pub fn steps(steps: &[Step], expected: &Value) -> Result<(), String> {
+pub(crate) fn steps(steps: &[Step], expected: &Value) -> Result<(), String> {
     let expected = expected.as_array().ok_or("nothing is expected")?;
     same("number of steps", &json!(expected.len()), &json!(steps.len()))?;
     for (step, expected) in steps.iter().zip(expected) {

@@ -27,15 +27,15 @@ const OPTIONS: &[&str] = &[
 const FAMILIES: &[&str] = &["plain", "tool", "turns"];
 
 /// What one step came to.
-pub struct Step {
-    pub state: State,
-    pub requests: Vec<ModelRequest>,
-    pub executed: Vec<String>,
-    pub left: usize,
+pub(crate) struct Step {
+    pub(crate) state: State,
+    pub(crate) requests: Vec<ModelRequest>,
+    pub(crate) executed: Vec<String>,
+    pub(crate) left: usize,
 }
 
 /// What a transcript needs that is not here; `None`: it can be run.
-pub fn needs_more(id: &str, input: &Value) -> Option<String> {
+pub(crate) fn needs_more(id: &str, input: &Value) -> Option<String> {
     let family = id.split('-').next().unwrap_or_default();
     if !FAMILIES.contains(&family) {
         return Some(family.to_owned());
@@ -69,7 +69,7 @@ pub fn needs_more(id: &str, input: &Value) -> Option<String> {
     None
 }
 
-pub async fn run(input: &Value) -> Result<Vec<Step>, String> {
+pub(crate) async fn run(input: &Value) -> Result<Vec<Step>, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let script = Arc::new(Script::new(&input["model_script"]));
     let log = Arc::new(Log::default());
