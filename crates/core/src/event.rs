@@ -5,6 +5,7 @@
 //! raised `version` with `must_understand`.
 
 mod call;
+mod egress;
 mod model;
 mod run;
 mod sandbox;
@@ -12,6 +13,7 @@ mod sandbox;
 use serde::{Deserialize, Serialize};
 
 pub use call::*;
+pub use egress::*;
 pub use model::*;
 pub use run::*;
 pub use sandbox::*;
@@ -188,6 +190,8 @@ kinds! {
     ApprovalAsked = "approval_asked", true;
     /// A person decided about a call.
     ApprovalGiven = "approval_given", true;
+    /// A network policy allowed or refused something.
+    EgressDecided = "egress_decided", false;
     /// The files of the sandbox were saved.
     Checkpointed = "checkpointed", true;
     /// A message was put into the run while it went on.
@@ -218,7 +222,6 @@ pub const RESERVED_KINDS: &[&str] = &[
     "callback_decided",
     "compacted",
     "context_changed",
-    "egress_decided",
     "guardrail_tripped",
     "handed_off",
     "policy_decided",

@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod id;
 mod item;
+mod limits;
 mod secret;
 mod usage;
 
@@ -19,5 +20,6 @@ pub use error::Retryable;
 pub use event::*;
 pub use id::*;
 pub use item::{Item, ItemFields};
+pub use limits::{LimitName, Metered, SandboxLimitReached, SandboxLimits};
 pub use secret::{Secret, TenantKey};
 pub use usage::{Cost, Usage};

@@ -142,11 +142,10 @@ impl Compute {
     ) -> Option<Self> {
         let provider = parts.provider.clone()?;
         let spec = SandboxSpec {
-            run,
-            epoch: Epoch::default(),
             orphan_grace: parts.orphan_grace,
             environment: environment.clone(),
             allow_missing: parts.allow_missing.clone(),
+            ..SandboxSpec::new(run, Epoch::default())
         };
         Some(Self {
             parts: parts.clone(),

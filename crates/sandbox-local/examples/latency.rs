@@ -46,13 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 async fn once(provider: &LocalProvider) -> Result<(Duration, Duration), Box<dyn Error>> {
     let run = RunId::generate();
-    let spec = SandboxSpec {
-        run,
-        epoch: Epoch(1),
-        orphan_grace: Duration::ZERO,
-        environment: BTreeMap::new(),
-        allow_missing: Vec::new(),
-    };
+    let spec = SandboxSpec::new(run, Epoch(1));
     let start = Instant::now();
     let sandbox = provider.create(&spec).await?;
     let created = start.elapsed();
@@ -64,6 +58,7 @@ async fn once(provider: &LocalProvider) -> Result<(Duration, Duration), Box<dyn 
         cwd: PathBuf::from("/workspace"),
         environment: BTreeMap::new(),
         tty: None,
+        user: None,
     };
     guest.start(&command).await?;
     let mut events = guest.attach(key, 0).await?;

@@ -200,11 +200,8 @@ impl Inside {
         let provider = LocalProvider::new(options).unwrap();
         let run = RunId::generate();
         let spec = SandboxSpec {
-            run,
-            epoch: Epoch(1),
             orphan_grace: Duration::from_secs(60),
-            environment: BTreeMap::new(),
-            allow_missing: Vec::new(),
+            ..SandboxSpec::new(run, Epoch(1))
         };
         let sandbox = provider.create(&spec).await.unwrap();
         let guest = sandbox.guest();
@@ -220,6 +217,7 @@ impl Inside {
             cwd: PathBuf::from("/workspace"),
             environment: BTreeMap::new(),
             tty: None,
+            user: None,
         };
         self.guest.start(&command).await.unwrap();
         key

@@ -5,7 +5,6 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use moat_core::{CallKey, Epoch, RunId, Seq};
 use moat_sandbox::{Command, ProcessEvent, Provider as _, SandboxError, SandboxSpec};
@@ -157,13 +156,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn spec() -> SandboxSpec {
-    SandboxSpec {
-        run: RunId::generate(),
-        epoch: Epoch(1),
-        orphan_grace: Duration::ZERO,
-        environment: BTreeMap::new(),
-        allow_missing: Vec::new(),
-    }
+    SandboxSpec { ..SandboxSpec::new(RunId::generate(), Epoch(1)) }
 }
 
 async fn run(provider: &LocalProvider, script: &str) -> (i32, String) {
@@ -173,7 +166,7 @@ async fn run(provider: &LocalProvider, script: &str) -> (i32, String) {
     let key = CallKey { run: spec.run, seq: Seq(1), index: 0, attempt: 1 };
     let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
     let cwd = PathBuf::from("/workspace");
-    let command = Command { key, argv, cwd, environment: BTreeMap::new(), tty: None };
+    let command = Command { key, argv, cwd, environment: BTreeMap::new(), tty: None, user: None };
     guest.start(&command).await.unwrap();
     let mut events = guest.attach(key, 0).await.unwrap();
     let mut said = String::new();

@@ -1,28 +1,17 @@
+mod spec;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use moat_core::{BootNonce, CallKey, Epoch, Retryable, RunId};
+use moat_core::{BootNonce, CallKey, Epoch, Metered, Retryable, SandboxLimitReached};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
-/// What a fresh sandbox is to be.
-#[derive(Clone, Debug)]
-pub struct SandboxSpec {
-    /// The run that owns it.
-    pub run: RunId,
-    /// The run's epoch; the guest refuses anyone with a lower one from now on.
-    pub epoch: Epoch,
-    /// How long it outlives its harness. Zero: it ends with the connection.
-    pub orphan_grace: Duration,
-    /// Environment of every command, beside the short fixed list. The host's never leaks.
-    pub environment: BTreeMap<String, String>,
-    /// Fences that may be missing on this host, by name.
-    pub allow_missing: Vec<String>,
-}
+pub use spec::*;
 
 /// Makes sandboxes of one kind.
 #[async_trait]
@@ -45,6 +34,7 @@ pub trait Provider: Send + Sync {
 }
 
 /// One sandbox. Dropping it only lets go of the connection; the sandbox lives on for its grace.
+#[async_trait]
 pub trait Sandbox: Send + Sync {
     /// What finds it again, secret-free; stored in the journal.
     fn handle(&self) -> Value;
@@ -54,6 +44,54 @@ pub trait Sandbox: Send + Sync {
 
     /// Fences that this host lacks and that were allowed to be missing.
     fn missing_fences(&self) -> &[String];
+
+    /// The sockets at which every connection from inside arrives, for whoever decides about it.
+    /// Asked again after a re-attachment, they are the same ones.
+    async fn network(&self) -> Result<NetworkSockets, SandboxError> {
+        Err(unsupported("give access to its network"))
+    }
+
+    /// Opens a stream to a TCP port that something inside listens on.
+    async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, SandboxError> {
+        let _ = port;
+        Err(unsupported("be connected to"))
+    }
+
+    /// What it used since it was made.
+    async fn metered(&self) -> Result<Metered, SandboxError> {
+        Err(unsupported("say what it used"))
+    }
+
+    /// Stops all its processes until [`Sandbox::resume`], also when this side goes away.
+    async fn pause(&self) -> Result<(), SandboxError> {
+        Err(unsupported("be paused"))
+    }
+
+    /// Lets its processes go on.
+    async fn resume(&self) -> Result<(), SandboxError> {
+        Err(unsupported("be resumed"))
+    }
+}
+
+/// The sockets of a sandbox's network namespace that this side holds.
+#[derive(Debug, Default)]
+pub struct NetworkSockets {
+    /// Listening TCP sockets. The local address of an accepted connection is what the program
+    /// inside connected to.
+    pub tcp: Vec<std::net::TcpListener>,
+    /// Where the resolver of the sandbox receives its queries.
+    pub dns: Option<std::net::UdpSocket>,
+    /// Where programs that want an SSH agent connect to, if the sandbox was given one.
+    pub ssh_agent: Option<std::os::unix::net::UnixListener>,
+}
+
+/// Bytes in both directions.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
+fn unsupported(what: &str) -> SandboxError {
+    SandboxError::Guest(GuestError::Unsupported(what.to_owned()))
 }
 
 /// A directory of the sandbox beneath which the guest resolves paths; no link leads out of it.
@@ -92,6 +130,8 @@ pub struct Command {
     pub environment: BTreeMap<String, String>,
     /// Gives it a terminal of this many rows and columns. Without one its input is empty.
     pub tty: Option<(u16, u16)>,
+    /// Who runs it, by a name of the sandbox; `None`: the sandbox's own user.
+    pub user: Option<String>,
 }
 
 /// Where the bytes of an output came from. A terminal has only `Stdout`.
@@ -127,9 +167,12 @@ pub enum ProcessEvent {
 pub struct ProcessExit {
     /// Its exit code, or -N if signal N ended it.
     pub code: i32,
-    /// The limit that ended it, if one did.
+    /// The limit that it reached, if it reached one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<String>,
+    pub limit: Option<SandboxLimitReached>,
+    /// What it and its descendants used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<Metered>,
     /// Milliseconds that it ran.
     pub wall_ms: u64,
 }

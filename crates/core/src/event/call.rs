@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{BlobId, BootNonce, CallKey, Category, Item, Seq};
+use crate::{BlobId, BootNonce, CallKey, Category, Item, Metered, SandboxLimitReached, Seq};
 
 /// Body of `call_started`: the intent of one attempt at one call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,12 @@ pub struct CallReport {
     /// The call may or may not have had its effects outside: a crash hid the outcome.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unknown: bool,
+    /// The limit of the sandbox that the command reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<SandboxLimitReached>,
+    /// What the command used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metered: Option<Metered>,
     /// What the tool returned, where that was not text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<serde_json::Value>,

@@ -32,6 +32,7 @@ pub(super) async fn exec_command(
         cwd: path::working_folder(arguments.workdir.as_deref()),
         environment: Default::default(),
         tty: arguments.tty.then_some(TERMINAL),
+        user: None,
     };
     match context.guest.start(&command).await {
         Ok(_) => {}
@@ -185,7 +186,11 @@ impl Piece {
             chunk_id: &chunk_id(call.run.session, from),
             wall_seconds: self.began.elapsed().as_secs_f64(),
             exit_code: code.filter(|_| self.notice.is_none()),
-            limit: progress.exit.as_ref().and_then(|exit| exit.limit.as_deref()),
+            limit: progress
+                .exit
+                .as_ref()
+                .and_then(|exit| exit.limit.as_ref())
+                .map(|reached| reached.limit.as_str()),
             session_id: running.then_some(i64::from(self.session)),
             original_tokens: cut.original_tokens,
             full_output: output.as_ref().and_then(|output| output.path.as_deref()),

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use moat_core::{CallKey, Epoch, RunId, Seq, TenantId};
@@ -32,13 +31,7 @@ pub(crate) async fn run(global: &Global, args: SandboxRunArgs) -> anyhow::Result
     let provider = local_provider(&home)?;
     let mut allow_missing = config.allow_missing;
     allow_missing.extend(args.fences.allow_missing.clone());
-    let spec = SandboxSpec {
-        run: RunId::generate(),
-        epoch: Epoch(1),
-        orphan_grace: Duration::ZERO,
-        environment: Default::default(),
-        allow_missing,
-    };
+    let spec = SandboxSpec { allow_missing, ..SandboxSpec::new(RunId::generate(), Epoch(1)) };
     let sandbox = provider.create(&spec).await?;
     let guest = sandbox.guest();
     let ran = fill_and_run(&home, global, &args, &spec, guest).await;
@@ -78,12 +71,13 @@ async fn fill_and_run(
         cwd: Root::Workspace.path().to_owned(),
         environment: Default::default(),
         tty: None,
+        user: None,
     };
     guest.start(&command).await?;
     let exit = pass_through(&*guest, command.key).await?;
     Ok(match exit.limit {
         Some(limit) => {
-            say(&format!("limit reached: {}", escape(&limit)));
+            say(&format!("limit reached: {}", escape(&limit.to_string())));
             Exit::Passed(LIMIT_EXIT)
         }
         None => Exit::Passed(shell_code(exit.code)),

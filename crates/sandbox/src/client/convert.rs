@@ -111,11 +111,7 @@ pub(super) fn stream(stream: WireStream) -> OutputStream {
 }
 
 pub(super) fn exit(exit: WireExit) -> ProcessExit {
-    ProcessExit {
-        code: exit.code,
-        limit: exit.limit.map(|limit| shown(&limit)),
-        wall_ms: exit.wall_ms,
-    }
+    ProcessExit { code: exit.code, limit: None, metered: None, wall_ms: exit.wall_ms }
 }
 
 pub(super) fn status(status: WireStatus) -> Result<ProcessStatus, GuestError> {

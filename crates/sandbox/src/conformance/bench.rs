@@ -56,13 +56,7 @@ impl<'a> Bench<'a> {
         environment: BTreeMap<String, String>,
     ) -> Result<Lab, Problem> {
         let run = RunId::generate();
-        let spec = SandboxSpec {
-            run,
-            epoch: Epoch(1),
-            orphan_grace,
-            environment,
-            allow_missing: Vec::new(),
-        };
+        let spec = SandboxSpec { orphan_grace, environment, ..SandboxSpec::new(run, Epoch(1)) };
         let lab = Lab::new(run, self.provider.create(&spec).await?);
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(lab.sandbox.handle());
         Ok(lab)
@@ -148,6 +142,7 @@ impl Lab {
             cwd: PathBuf::from("/workspace"),
             environment: BTreeMap::new(),
             tty: None,
+            user: None,
         }
     }
 

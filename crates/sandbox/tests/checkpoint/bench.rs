@@ -33,11 +33,8 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let run = RunId::generate();
         let spec = SandboxSpec {
-            run,
-            epoch: Epoch(1),
             orphan_grace: Duration::from_secs(20),
-            environment: BTreeMap::new(),
-            allow_missing: Vec::new(),
+            ..SandboxSpec::new(run, Epoch(1))
         };
         let sandbox = PlainProvider::new(folder.path()).create(&spec).await.unwrap();
         Self { guest: sandbox.guest(), sandbox, run, _folder: folder }
@@ -80,6 +77,7 @@ impl Bench {
             cwd: "/workspace".into(),
             environment: BTreeMap::new(),
             tty: None,
+            user: None,
         }
     }
 }

@@ -54,11 +54,9 @@ impl Bench {
     ) -> Self {
         let run = RunId::generate();
         let spec = SandboxSpec {
-            run,
-            epoch: Epoch(5),
             orphan_grace,
             environment: BTreeMap::from([("FROM_SPEC".to_owned(), "yes".to_owned())]),
-            allow_missing: Vec::new(),
+            ..SandboxSpec::new(run, Epoch(5))
         };
         let sandbox = provider.create(&spec).await.unwrap();
         let (guest, handle) = (sandbox.guest(), sandbox.handle());
@@ -76,6 +74,7 @@ impl Bench {
             cwd: "/workspace".into(),
             environment: BTreeMap::new(),
             tty: None,
+            user: None,
         }
     }
 

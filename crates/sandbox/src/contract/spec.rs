@@ -1,0 +1,103 @@
+//! What a fresh sandbox is to be.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use moat_core::{Epoch, RunId, SandboxLimits};
+
+/// What a fresh sandbox is to be.
+#[derive(Clone, Debug)]
+pub struct SandboxSpec {
+    /// The run that owns it.
+    pub run: RunId,
+    /// The run's epoch; the guest refuses anyone with a lower one from now on.
+    pub epoch: Epoch,
+    /// How long it outlives its harness. Zero: it ends with the connection.
+    pub orphan_grace: Duration,
+    /// Environment of every command, beside the short fixed list. The host's never leaks.
+    pub environment: BTreeMap<String, String>,
+    /// Fences that may be missing on this host, by name.
+    pub allow_missing: Vec<String>,
+    /// What it may use.
+    pub limits: SandboxLimits,
+    /// What its processes see as `/`.
+    pub root: RootFilesystem,
+    /// Users and groups beside its own.
+    pub accounts: Accounts,
+    /// Its network; `None`: nothing but a loopback of its own.
+    pub network: Option<NetworkSpec>,
+}
+
+impl SandboxSpec {
+    /// A sandbox on the host's system, without network, with the provider's limits.
+    pub fn new(run: RunId, epoch: Epoch) -> Self {
+        Self {
+            run,
+            epoch,
+            orphan_grace: Duration::ZERO,
+            environment: BTreeMap::new(),
+            allow_missing: Vec::new(),
+            limits: SandboxLimits::default(),
+            root: RootFilesystem::default(),
+            accounts: Accounts::default(),
+            network: None,
+        }
+    }
+}
+
+/// What the processes of a sandbox see as `/`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RootFilesystem {
+    /// The host's system folders, read-only.
+    #[default]
+    Host,
+    /// An unpacked image.
+    Image {
+        /// The folder of the host that it was unpacked into. Shared, never written.
+        folder: PathBuf,
+        /// The environment that the image asks for.
+        environment: BTreeMap<String, String>,
+        /// Commands may write it; what they write is the sandbox's own and ends with it.
+        writable: bool,
+    },
+}
+
+/// Who there is in a sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Commands run as user 0 of the sandbox, with the few capabilities that package managers
+    /// need. Asks for a writable image.
+    pub as_root: bool,
+    /// Users beside `agent` (1000) and `root` (0).
+    pub users: Vec<UserAccount>,
+    /// Groups beside `agent` and `root`, with the names of their members.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// Who runs commands that name nobody; `None`: `agent`.
+    pub run_as: Option<String>,
+}
+
+/// One user of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserAccount {
+    /// The name.
+    pub name: String,
+    /// The number inside; `None`: the next free one from 1001 on.
+    pub uid: Option<u32>,
+}
+
+/// The network of a sandbox that has one: addresses that lead nowhere but to sockets that this side
+/// holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// TCP ports that are listened on at every synthetic address (198.18.0.0/15). Ports from 1024
+    /// on are taken from programs inside that want to listen at all addresses.
+    pub ports: Vec<u16>,
+    /// Single addresses and ports that are listened on, within 198.18.0.0/15.
+    pub addresses: Vec<(Ipv4Addr, u16)>,
+    /// A certificate authority (PEM) that is trusted inside, beside the host's.
+    pub authority: Option<Vec<u8>>,
+    /// The path inside at which an SSH agent is reached, if there is one.
+    pub ssh_agent: bool,
+}
