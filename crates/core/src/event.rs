@@ -9,6 +9,7 @@ mod egress;
 mod model;
 mod run;
 mod sandbox;
+mod settings;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,7 @@ pub use egress::*;
 pub use model::*;
 pub use run::*;
 pub use sandbox::*;
+pub use settings::*;
 
 use crate::{Epoch, RunId, Seq, TenantId};
 

@@ -21,5 +21,5 @@ pub use event::*;
 pub use id::*;
 pub use item::{Item, ItemFields};
 pub use limits::{LimitName, Metered, SandboxLimitReached, SandboxLimits};
-pub use secret::{Secret, TenantKey};
+pub use secret::{KnownSecrets, Secret, TenantKey};
 pub use usage::{Cost, Usage};

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use zeroize::Zeroize;
 
@@ -30,6 +31,48 @@ impl fmt::Debug for Secret {
 impl Drop for Secret {
     fn drop(&mut self) {
         self.0.zeroize();
+    }
+}
+
+/// Values that are replaced wherever they come in. Copies share one set, which only grows: a key
+/// that was rotated away is still a key that must not be shown.
+#[derive(Clone, Default)]
+pub struct KnownSecrets(Arc<RwLock<Vec<Secret>>>);
+
+/// Shorter values are not looked for: they would be found by chance.
+const SHORTEST_KNOWN: usize = 8;
+/// More values than any program uses; the oldest stay known.
+const MOST_KNOWN: usize = 1024;
+
+impl KnownSecrets {
+    /// Adds a value, unless it is known or too short to be looked for (under 8 bytes).
+    pub fn add(&self, secret: Secret) {
+        if secret.expose().len() < SHORTEST_KNOWN || self.each().contains(&secret) {
+            return;
+        }
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MOST_KNOWN && !known.contains(&secret) {
+            known.push(secret);
+        }
+    }
+
+    /// All of them, for the moment of a look.
+    pub fn each(&self) -> impl std::ops::Deref<Target = Vec<Secret>> + '_ {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FromIterator<Secret> for KnownSecrets {
+    fn from_iter<T: IntoIterator<Item = Secret>>(secrets: T) -> Self {
+        let known = Self::default();
+        secrets.into_iter().for_each(|secret| known.add(secret));
+        known
+    }
+}
+
+impl fmt::Debug for KnownSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KnownSecrets({} redacted)", self.each().len())
     }
 }
 

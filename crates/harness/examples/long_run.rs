@@ -81,7 +81,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok::<_, ToolError>(ToolOutput::from("hi\n"))
         }))],
         spool_dir: data_dir.join("spool"),
-        secrets: Vec::new(),
+        secrets: Default::default(),
         orphan_grace: Duration::ZERO,
         allow_missing: Vec::new(),
     });
@@ -97,6 +97,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         options: RunOptions { max_turns: None, ..RunOptions::default() },
         files: None,
         environment: Default::default(),
+        sandbox: Default::default(),
         origin: None,
         labels: Default::default(),
         parent: None,

@@ -4,7 +4,7 @@
 mod process;
 mod redact;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -111,8 +111,10 @@ struct Coming(JoinHandle<Result<Made, ComputeError>>);
 
 /// What attaching came to.
 pub(crate) enum Attached {
-    /// The sandbox that the journal knows.
+    /// The sandbox that the journal knows, which was at hand.
     Same,
+    /// The sandbox that the journal knows, found again after this side had lost it.
+    Again,
     /// Another one, filled from the last checkpoint.
     Fresh(Box<Fresh>),
 }
@@ -226,7 +228,7 @@ impl Compute {
                 return Ok(Attached::Same);
             }
             match self.reattach(known, epoch, snapshot).await {
-                Ok(true) => return Ok(Attached::Same),
+                Ok(true) => return Ok(Attached::Again),
                 Ok(false) => "the provider says that it is gone".clone_into(&mut reason_lost),
                 Err(error) if error.is_lost() => reason_lost = error.to_string(),
                 Err(error) => return Err(error),
@@ -344,6 +346,21 @@ impl Compute {
         }
         // A guest that cannot be told keeps the results a little longer; nothing depends on it.
         let _ = futures_util::future::join_all(keys.iter().map(|key| guest.release(*key))).await;
+    }
+
+    /// Ends and forgets every process of the sandbox but these: calls that the journal gave up, or
+    /// whose outcome it has.
+    pub(crate) async fn release_all_but(
+        &self,
+        known: &HashSet<CallKey>,
+    ) -> Result<(), ComputeError> {
+        let Some(live) = &self.live else { return Ok(()) };
+        for process in live.guest.processes().await? {
+            if !known.contains(&process.key) {
+                live.guest.release(process.key).await?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn kill(&self, key: CallKey) {

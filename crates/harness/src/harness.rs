@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use moat_blobs::BlobStore;
 use moat_core::{
-    AgentRecord, Checkpointed, Event, EventBody, ForkPoint, Item, Origin, ParentLink, RunContinued,
-    RunId, RunOptions, RunResumed, RunStarted, Secret, Seq, TenantId, ToolRecord,
+    AgentRecord, Checkpointed, Event, EventBody, ForkPoint, Item, KnownSecrets, Origin, ParentLink,
+    RunContinued, RunId, RunOptions, RunResumed, RunStarted, SandboxSettings, Seq, TenantId,
+    ToolRecord,
 };
 use moat_journal::{Claim, ClaimError, Journal, ReadError, StoredEvent};
 use moat_model::Model;
@@ -39,7 +40,7 @@ pub struct HarnessOptions {
     /// A folder for outputs that are still being written; outlives the process.
     pub spool_dir: PathBuf,
     /// Values that are replaced wherever they come in.
-    pub secrets: Vec<Secret>,
+    pub secrets: KnownSecrets,
     /// How long a sandbox outlives its harness.
     pub orphan_grace: Duration,
     /// Fences that may be missing, by name.
@@ -78,6 +79,8 @@ pub struct NewRun {
     pub files: Option<Checkpointed>,
     /// Environment of its commands.
     pub environment: BTreeMap<String, String>,
+    /// How its sandboxes are made.
+    pub sandbox: SandboxSettings,
     /// The host folder that the files came from.
     pub origin: Option<Origin>,
     /// Facts for people.
@@ -95,6 +98,7 @@ impl NewRun {
             options: RunOptions::default(),
             files: None,
             environment: BTreeMap::new(),
+            sandbox: SandboxSettings::default(),
             origin: None,
             labels: BTreeMap::new(),
             parent: None,
@@ -203,6 +207,7 @@ impl Harness {
                 forked_from: None,
                 environment: new.environment,
                 allow_missing: self.0.allow_missing.clone(),
+                sandbox: new.sandbox,
                 origin: new.origin,
                 labels: new.labels,
             },

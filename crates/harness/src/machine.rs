@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use moat_core::{
     AgentRecord, BlobId, BootNonce, Cost, Hash, Item, PauseReason, RunId, RunOptions, RunOutcome,
-    Seq, SessionReport, SnapshotId, Usage,
+    SandboxSettings, Seq, SessionReport, SnapshotId, Usage,
 };
 use serde_json::Value;
 
@@ -58,6 +58,7 @@ pub struct State {
     pub(crate) steered: Vec<Item>,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) allow_missing: Vec<String>,
+    pub(crate) sandbox_settings: SandboxSettings,
     pub(crate) origin: Option<moat_core::Origin>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) cancel: Option<String>,
@@ -287,6 +288,12 @@ impl State {
     pub fn outputs(&self) -> &[KeptOutput] {
         &self.outputs
     }
+
+    /// How the run's sandboxes are made.
+    pub fn sandbox_settings(&self) -> &SandboxSettings {
+        &self.sandbox_settings
+    }
+
     /// Environment of the run's commands.
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment

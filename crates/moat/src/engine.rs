@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use moat_blobs::{BlobStore, FolderBlobs};
-use moat_core::{RunId, Secret, Seq, TenantId, TenantKey};
+use moat_core::{KnownSecrets, RunId, Seq, TenantId, TenantKey};
 use moat_harness::{Harness, HarnessOptions};
 use moat_journal::sqlite::{SqliteJournal, SqliteOptions};
 use moat_journal::{Journal, Listed, ReadError};
@@ -67,7 +67,7 @@ impl Engine {
     pub(crate) fn harness(
         &self,
         model: Arc<dyn Model>,
-        secrets: Vec<Secret>,
+        secrets: KnownSecrets,
         allow_missing: &[String],
     ) -> anyhow::Result<Harness> {
         let mut allowed = self.config.allow_missing.clone();

@@ -36,7 +36,7 @@
 //!     provider: None,
 //!     tools: vec![Arc::new(clock)],
 //!     spool_dir: folder.join("spool"),
-//!     secrets: vec![],
+//!     secrets: Default::default(),
 //!     orphan_grace: std::time::Duration::from_secs(600),
 //!     allow_missing: vec![],
 //! });

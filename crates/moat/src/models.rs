@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use moat_core::Secret;
+use async_trait::async_trait;
+use moat_core::{KnownSecrets, Secret};
 use moat_model::{
-    CommandKey, FileKey, KeySource, Model, NoKey, PriceTable, ProxyOptions, ReplayModel,
+    CommandKey, FileKey, KeyError, KeySource, Model, NoKey, PriceTable, ProxyOptions, ReplayModel,
     ResponsesModel, ResponsesOptions, StaticKey, Transcript,
 };
 
@@ -25,7 +26,7 @@ pub(crate) struct Chosen {
     /// Its name, if flags, environment or configuration say it.
     pub(crate) name: Option<String>,
     /// Values that are replaced wherever they come in.
-    pub(crate) secrets: Vec<Secret>,
+    pub(crate) secrets: KnownSecrets,
     /// The transcript, if the model is a replay.
     pub(crate) replay: Option<PathBuf>,
 }
@@ -48,25 +49,19 @@ pub(crate) async fn choose(
         return replay(&path, args);
     }
     let collected = ModelConfig::collect(args, config);
-    let mut secrets = Vec::new();
     let key: Arc<dyn KeySource> = match collected.key {
         KeyFrom::Nowhere => Arc::new(NoKey),
-        KeyFrom::Value(key) => {
-            secrets.push(key.clone());
-            Arc::new(StaticKey::new(key))
-        }
-        KeyFrom::File(path) => {
-            secrets.extend(key_in(&path));
-            Arc::new(FileKey::new(path))
-        }
+        KeyFrom::Value(key) => Arc::new(StaticKey::new(key)),
+        KeyFrom::File(path) => Arc::new(FileKey::new(path)),
         KeyFrom::Command(command) => {
             let argv = ["sh", "-c", &command].map(str::to_owned).to_vec();
-            let command = CommandKey::new(argv, KEY_TTL);
-            // Known before the first byte comes in. That there is none is said when it is used.
-            secrets.extend(command.key().await.ok().flatten());
-            Arc::new(command)
+            Arc::new(CommandKey::new(argv, KEY_TTL))
         }
     };
+    let secrets = KnownSecrets::default();
+    let key: Arc<dyn KeySource> = Arc::new(Remembered { key, known: secrets.clone() });
+    // Known before the first byte comes in. That there is none is said when it is used.
+    let _ = key.key().await;
     let mut options = ResponsesOptions::new(collected.base_url);
     options.key = key;
     options.extra_ca = collected.ca_file;
@@ -89,13 +84,27 @@ fn replay(path: &Path, args: &ModelArgs) -> anyhow::Result<Chosen> {
         .with_context(|| format!("cannot use the transcript `{}`", path.display()))?;
     let model: Arc<dyn Model> = Arc::new(ReplayModel::new(transcript));
     let name = args.model.clone().or_else(|| Some("replay".to_owned()));
-    Ok(Chosen { model, name, secrets: Vec::new(), replay: Some(path) })
+    Ok(Chosen { model, name, secrets: KnownSecrets::default(), replay: Some(path) })
 }
 
-/// A key file's content, to be redacted. That it cannot be read is said when it is used.
-fn key_in(path: &Path) -> Option<Secret> {
-    let text = std::fs::read_to_string(path).ok()?;
-    Some(Secret::new(text.trim())).filter(|secret| !secret.expose().is_empty())
+/// A source whose every key is from then on known as a secret, so that one that was rotated in
+/// while a run goes on is redacted like the first.
+struct Remembered {
+    key: Arc<dyn KeySource>,
+    known: KnownSecrets,
+}
+
+#[async_trait]
+impl KeySource for Remembered {
+    async fn key(&self) -> Result<Option<Secret>, KeyError> {
+        let key = self.key.key().await?;
+        key.iter().for_each(|key| self.known.add(key.clone()));
+        Ok(key)
+    }
+
+    async fn rejected(&self, key: &Secret) -> bool {
+        self.key.rejected(key).await
+    }
 }
 
 fn prices(path: &Path) -> anyhow::Result<PriceTable> {

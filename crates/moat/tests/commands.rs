@@ -82,6 +82,29 @@ fn what_stays_in_the_background_holds_up_nothing_and_ends_with_the_run() {
     }
 }
 
+/// The model was told that its outcome is unknown; from then on nobody would hear of it again.
+#[test]
+fn a_command_that_new_input_takes_the_place_of_is_ended() {
+    let lab = Lab::new();
+    let turns = [
+        vec![exec_with(json!({"cmd": "echo begun; exec sleep 31416.5", "yield_time_ms": 30000}))],
+        vec![exec("ps -e -o args | grep -c '[3]1416.5'")],
+        vec![say("done")],
+    ];
+    let file = lab.write("t.jsonl", transcript(&turns));
+    let running =
+        lab.start(lab.command(&["exec", "--json", "--replay", file.to_str().unwrap(), "Go."]));
+    wait_until("the command", || is_running("31416.5"));
+    running.kill();
+    assert!(is_running("31416.5"), "it outlives its harness for a while");
+    let done = lab.moat(&["continue", "--last", "Look what still runs."]);
+    assert_eq!(done.code, Some(0), "{done}");
+    let calls = calls(&lab);
+    assert!(output(&calls[0]).contains("its outcome is unknown"), "{}", calls[0]);
+    assert!(output(&calls[1]).ends_with("\n0\n"), "{}", calls[1]);
+    assert!(!is_running("31416.5"));
+}
+
 #[test]
 fn programs_that_ask_and_programs_that_draw_have_a_terminal() {
     let lab = Lab::new();

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Cost, Hash, Item, RunId, Seq, Usage};
+use crate::{Cost, Hash, Item, RunId, SandboxSettings, Seq, Usage};
 
 /// Body of `run_started`: everything that the machine needs to drive the run, so that resuming
 /// never depends on an agent folder that may have changed since.
@@ -28,6 +28,9 @@ pub struct RunStarted {
     /// Fences that may be missing on the host, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_missing: Vec<String>,
+    /// How its sandboxes are made.
+    #[serde(default, skip_serializing_if = "SandboxSettings::is_default")]
+    pub sandbox: SandboxSettings,
     /// Where the files came from, for giving changes back and for `git_repo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,

@@ -1,38 +1,37 @@
 //! Known secret values become placeholders where bytes enter the harness: before anything is
 //! shown to the model, written down or appended, so that there is one text everywhere.
 
-use moat_core::{Epoch, EventBody, EventHeader, RunId, Secret, Seq, TenantId};
+use moat_core::{Epoch, EventBody, EventHeader, KnownSecrets, RunId, Seq, TenantId};
 
 /// Replaces known secrets in bytes that come in pieces.
 ///
 /// A placeholder is as long as its secret, so that offsets into an output stay what the guest says.
 pub(crate) struct Redactor {
-    secrets: Vec<Secret>,
+    known: KnownSecrets,
 }
 
-/// Shorter values are left alone: they would match by chance.
-const SHORTEST_SECRET: usize = 8;
 const PLACEHOLDER: &[u8] = b"[redacted]";
 
 impl Redactor {
-    pub(crate) fn new(secrets: impl IntoIterator<Item = Secret>) -> Self {
-        let long = |secret: &Secret| secret.expose().len() >= SHORTEST_SECRET;
-        Self { secrets: secrets.into_iter().filter(long).collect() }
+    pub(crate) fn new(known: KnownSecrets) -> Self {
+        Self { known }
     }
 
     /// Redacts `carry` followed by `bytes`. What may be the beginning of a secret stays in `carry`
     /// for the next piece, unless this is the last one.
     pub(crate) fn push(&self, carry: &mut Vec<u8>, bytes: Vec<u8>, last: bool) -> Vec<u8> {
-        if self.secrets.is_empty() {
+        let known = self.known.each();
+        // What was held back while there were secrets is not lost when there are none.
+        if known.is_empty() && carry.is_empty() {
             return bytes;
         }
         let mut text = std::mem::take(carry);
         text.extend(bytes);
-        for secret in &self.secrets {
+        for secret in known.iter() {
             mask(&mut text, secret.expose().as_bytes());
         }
         if !last {
-            let held = self.secrets.iter().map(|s| overlap(&text, s.expose().as_bytes())).max();
+            let held = known.iter().map(|s| overlap(&text, s.expose().as_bytes())).max();
             *carry = text.split_off(text.len() - held.unwrap_or(0));
         }
         text
@@ -41,7 +40,7 @@ impl Redactor {
     /// Redacts a whole text.
     pub(crate) fn redact(&self, text: String) -> String {
         let mut text = text;
-        for secret in &self.secrets {
+        for secret in self.known.each().iter() {
             if text.contains(secret.expose()) {
                 text = text.replace(secret.expose(), "[redacted]");
             }
@@ -57,7 +56,7 @@ impl Redactor {
         else {
             return body;
         };
-        if !self.secrets.iter().any(|secret| text.contains(secret.expose())) {
+        if !self.known.each().iter().any(|secret| text.contains(secret.expose())) {
             return body;
         }
         let text = self.redact(text);
@@ -104,11 +103,13 @@ fn overlap(text: &[u8], secret: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use moat_core::Secret;
+
     use super::*;
 
     #[test]
     fn a_secret_is_found_however_the_output_is_cut() {
-        let redactor = Redactor::new([Secret::new("sk-planted-12345")]);
+        let redactor = Redactor::new(KnownSecrets::from_iter([Secret::new("sk-planted-12345")]));
         let text = b"key=sk-planted-12345; again sk-planted-12345 and sk-plante".to_vec();
         for size in 1..text.len() {
             let (mut carry, mut out) = (Vec::new(), Vec::new());

@@ -126,6 +126,12 @@ impl Driver {
         };
         let fresh = match compute.attach(known.as_ref(), snapshot, &outputs, epoch).await? {
             Attached::Same => return Ok(true),
+            Attached::Again => {
+                let sessions = self.state.sessions().values().map(|session| session.process);
+                let known = sessions.chain(runs.iter().map(|run| run.key)).collect();
+                compute.release_all_but(&known).await?;
+                return Ok(true);
+            }
             Attached::Fresh(fresh) => fresh,
         };
         if let Some(lost) = known {
@@ -307,6 +313,7 @@ impl Driver {
             false => None,
         };
         sandboxed.sort_by_key(|(run, _)| (run.category, run.key.index));
+        end_sessions_together(&mut sandboxed);
         for (run, end) in sandboxed {
             if let (Some(compute), Some(key)) = (&mut self.compute, done_with(&run, &end)) {
                 compute.release_later(key);
@@ -376,6 +383,20 @@ fn done_with(run: &CallRun, end: &CallEnd) -> Option<CallKey> {
     match &report.session {
         None => Some(run.key),
         Some(session) => (!session.running).then_some(session.process),
+    }
+}
+
+/// Of calls that looked at one session side by side, one may have seen it end and another, a moment
+/// before, not: none of their reports, whatever their order, brings it back.
+fn end_sessions_together(ends: &mut [(CallRun, CallEnd)]) {
+    let sessions = ends.iter_mut().filter_map(|(_, end)| match end {
+        CallEnd::Done { report, .. } => report.session.as_mut(),
+        _ => None,
+    });
+    let mut sessions: Vec<_> = sessions.collect();
+    let ended: Vec<u32> = sessions.iter().filter(|one| !one.running).map(|one| one.id).collect();
+    for session in sessions.iter_mut().filter(|session| ended.contains(&session.id)) {
+        session.running = false;
     }
 }
 

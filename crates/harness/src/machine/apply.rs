@@ -161,6 +161,7 @@ impl State {
         self.model = started.agent.model.clone();
         self.options = started.options.clone();
         self.environment = started.environment.clone();
+        self.sandbox_settings = started.sandbox.clone();
         self.allow_missing = started.allow_missing.clone();
         self.origin = started.origin.clone();
         self.labels = started.labels.clone();

@@ -112,7 +112,7 @@ fn harness(folder: &std::path::Path, model: Arc<Script>, tools: &[Arc<dyn Tool>]
         provider: None,
         tools: tools.to_vec(),
         spool_dir: folder.join("spool"),
-        secrets: Vec::new(),
+        secrets: Default::default(),
         orphan_grace: Duration::from_secs(1),
         allow_missing: Vec::new(),
     })
@@ -160,6 +160,7 @@ fn new_run(run: &Value, agent: &Value, tools: &[Arc<dyn Tool>]) -> NewRun {
         options,
         files: None,
         environment: Default::default(),
+        sandbox: Default::default(),
         origin: None,
         labels: Default::default(),
         parent: None,

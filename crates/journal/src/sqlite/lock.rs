@@ -6,7 +6,7 @@
 //! holds the old one appends under an epoch that no longer counts.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -18,6 +18,10 @@ use rustix::io::Errno;
 
 /// A look at a lock (see [`Locks::holder`]) blocks it for a moment, so one refusal proves nothing.
 const ATTEMPTS: u32 = 10;
+const SIGKILL: u32 = 9;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_micros(500);
+/// How long an owner that was killed is given to let go: the kernel frees its memory first.
+const DYING_ATTEMPTS: u32 = 6_000;
 
 pub(super) struct Locks {
     dir: PathBuf,
@@ -46,13 +50,16 @@ impl Locks {
         generation: u64,
     ) -> io::Result<Option<RunLock>> {
         let path = self.path(tenant, run, generation);
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..DYING_ATTEMPTS {
             let file = self.open(&path)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) if is_at(&file, &path)? => return RunLock::new(file, path).map(Some),
                 // Whoever had it removed the file before letting go: this lock guards nothing.
                 Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => sleep(Duration::from_micros(500)),
+                Err(Errno::WOULDBLOCK) if attempt < ATTEMPTS || is_held_by_the_dying(&file)? => {
+                    sleep(BETWEEN_ATTEMPTS);
+                }
+                Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -124,6 +131,26 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the process that a lock's record names was killed and is only not gone yet.
+fn is_held_by_the_dying(mut file: &File) -> io::Result<bool> {
+    let mut record = String::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(100).read_to_string(&mut record)?;
+    let Some(pid) = record.split_whitespace().next().and_then(|pid| pid.parse::<u32>().ok()) else {
+        return Ok(false);
+    };
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return Ok(true) };
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    // A process gives back its memory before its files.
+    let ended = field("State:").is_some_and(|state| state.starts_with(['Z', 'X']))
+        || field("VmSize:").is_none();
+    let pending = ["SigPnd:", "ShdPnd:"].into_iter().filter_map(field);
+    let killed = pending
+        .filter_map(|mask| u64::from_str_radix(mask, 16).ok())
+        .any(|mask| mask & (1 << (SIGKILL - 1)) != 0);
+    Ok(ended || killed)
 }
 
 /// When this process started, in clock ticks since the machine did: with the pid it names one

@@ -23,7 +23,7 @@ pub(crate) async fn cancel(engine: &Engine, args: &CancelArgs) -> anyhow::Result
     post(engine, run, "cancel", json!({ "reason": args.reason })).await?;
     if engine.journal.holder(&engine.tenant, run).await?.is_none() {
         // Nobody drives it, so ending it is up to this process. It asks no model.
-        let harness = engine.harness(super::take_up::no_model(), Vec::new(), &[])?;
+        let harness = engine.harness(super::take_up::no_model(), Default::default(), &[])?;
         let driver = harness.resume(run, Claim::IfFree, Changes::default()).await;
         let mut driver = driver.map_err(|error| explain(run, error))?;
         driver.drive().await?;
@@ -125,7 +125,8 @@ fn print_approvals(rows: &[Value], json: bool) -> std::io::Result<()> {
 }
 
 async fn post(engine: &Engine, run: RunId, kind: &str, body: Value) -> anyhow::Result<()> {
-    let user = crate::config::variable("USER").unwrap_or_else(|| "unknown".to_owned());
+    let user = crate::config::variable("USER")
+        .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
     let entry = InboxEntry {
         id: RunId::generate().to_string(),
         kind: kind.to_owned(),

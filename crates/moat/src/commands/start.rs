@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use moat_core::{
-    AgentRecord, Checkpointed, Cost, Item, Origin, RepeatedCalls, RunOptions, ToolNotFound,
+    AgentRecord, Checkpointed, Cost, Item, Origin, RepeatedCalls, RunOptions, SandboxSettings,
+    ToolNotFound,
 };
 use moat_harness::agent::AgentSpec;
 use moat_harness::{NewRun, prompt};
@@ -30,7 +31,8 @@ pub(crate) async fn run(engine: &Engine, args: RunArgs) -> anyhow::Result<Exit> 
     let prompt = read_prompt(&args.prompt)?;
     let spec = AgentSpec::load(&args.agent).map_err(usage)?;
     let chosen = models::choose(&args.model, &engine.config, None).await?;
-    let folders = HostFolders::new(std::path::absolute(&args.agent)?).without(&chosen.secrets);
+    let folders =
+        HostFolders::new(std::path::absolute(&args.agent)?).without(&chosen.secrets.each());
     let setup =
         Setup { spec, folders, origin: None, limits: &args.limits, stream: !args.model.no_stream };
     let new = setup.new_run(engine, &chosen, &prompt).await?;
@@ -51,7 +53,7 @@ pub(crate) async fn exec(engine: &Engine, args: ExecArgs) -> anyhow::Result<Exit
     let chosen = models::choose(&args.model, &engine.config, None).await?;
     let setup = Setup {
         spec: AgentSpec { manifest: Manifest::copy_of(&folder), ..AgentSpec::for_exec() },
-        folders: HostFolders::new(&folder).without(&chosen.secrets),
+        folders: HostFolders::new(&folder).without(&chosen.secrets.each()),
         origin: Some(folder),
         limits: &args.limits,
         stream: !args.model.no_stream,
@@ -107,6 +109,7 @@ impl Setup<'_> {
                 duration_ms: 0,
             }),
             environment: self.spec.environment(),
+            sandbox: SandboxSettings::default(),
             origin: self.origin.map(|folder| Origin {
                 folder: folder.to_string_lossy().into_owned(),
                 masked: files.masked,

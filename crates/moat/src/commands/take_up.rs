@@ -122,7 +122,7 @@ pub(crate) fn explain(run: RunId, error: OpenRunError) -> anyhow::Error {
 
 /// The state of a run, read without owning it.
 pub(crate) async fn state_of(engine: &Engine, run: RunId) -> anyhow::Result<State> {
-    let reader = engine.harness(no_model(), Vec::new(), &[])?;
+    let reader = engine.harness(no_model(), Default::default(), &[])?;
     reader.state(run).await.map_err(|error| explain(run, error))
 }
 

@@ -168,6 +168,7 @@ impl Plan {
                 ..RunOptions::default()
             },
             environment: Default::default(),
+            sandbox: Default::default(),
             allow_missing: Vec::new(),
             parent: None,
             forked_from: None,
