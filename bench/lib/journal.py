@@ -35,7 +35,7 @@ def long_runs(bench):
     rows += own_growth(lengths)
     for peer in bench.peers:
         if peer.slug != "codex-bare":
-            rows += growth(peer, [50, 100, 200] if bench.quick else [100, 300, 1000], None)
+            rows += growth(peer, [50, 100, 200] if bench.quick else [100, 200, 400], None)
     return rows
 
 
