@@ -14,6 +14,7 @@ mod id;
 mod item;
 mod limits;
 mod secret;
+mod size;
 mod usage;
 
 pub use error::Retryable;
@@ -22,4 +23,5 @@ pub use id::*;
 pub use item::{Item, ItemFields};
 pub use limits::{LimitName, Metered, SandboxLimitReached, SandboxLimits};
 pub use secret::{KnownSecrets, Secret, TenantKey};
+pub use size::{ByteSize, ByteSizeError};
 pub use usage::{Cost, Usage};
