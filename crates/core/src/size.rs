@@ -50,7 +50,9 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exact = UNITS.iter().rev().find(|(_, shift)| self.0 != 0 && self.0 % (1 << shift) == 0);
         match exact {
-            Some((letter, shift)) => write!(f, "{}{}", self.0 >> shift, letter.to_ascii_uppercase()),
+            Some((letter, shift)) => {
+                write!(f, "{}{}", self.0 >> shift, letter.to_ascii_uppercase())
+            }
             None => write!(f, "{}", self.0),
         }
     }

@@ -11,6 +11,7 @@ mod error;
 mod explain;
 mod front_matter;
 mod load;
+mod sandbox;
 mod schema;
 mod suggest;
 mod tools;
@@ -20,14 +21,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use moat_core::{Hash, OnUnknown, ToolNotFound, ToolRecord};
-use moat_sandbox::manifest::Manifest;
+use moat_core::{Hash, OnUnknown, SandboxSettings, ToolNotFound, ToolRecord};
+use moat_sandbox::manifest::{Manifest, ManifestGroup};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use error::{AgentError, Position};
 pub use load::MAX_AGENT_BYTES;
+pub use sandbox::{SandboxDefinition, SandboxLimitsDefinition};
 pub use schema::schema_text;
 pub use tools::{SandboxTool, ToolSettings, Tools};
 
@@ -68,6 +70,9 @@ pub struct AgentSpec {
     /// What a run may use at most.
     #[serde(default)]
     pub limits: Limits,
+    /// How its sandboxes are made.
+    #[serde(default, skip_serializing_if = "SandboxDefinition::is_empty")]
+    pub sandbox: SandboxDefinition,
     /// What a fresh workspace holds. Host paths are relative to the agent's folder.
     #[serde(default)]
     pub manifest: Manifest,
@@ -125,6 +130,7 @@ impl AgentSpec {
             tools: Tools::default(),
             approvals: Vec::new(),
             limits: Limits::default(),
+            sandbox: SandboxDefinition::default(),
             manifest: Manifest::default(),
             environment: BTreeMap::new(),
             on_unknown: OnUnknown::default(),
@@ -159,6 +165,25 @@ impl AgentSpec {
             })
         });
         chosen.collect()
+    }
+
+    /// How its sandboxes are made, without the image and the network, which the caller looks up.
+    pub fn sandbox_settings(&self) -> SandboxSettings {
+        let group = |group: &ManifestGroup| {
+            let users = group.users.iter().map(|user| user.name.clone()).collect();
+            (group.name.clone(), users)
+        };
+        // A user that only a group names is one all the same.
+        let members = self.manifest.groups.iter().flat_map(|group| &group.users);
+        let users = members.chain(&self.manifest.users);
+        SandboxSettings {
+            limits: self.sandbox.limits.limits(),
+            as_root: self.sandbox.as_root,
+            users: users.map(|user| (user.name.clone(), user.uid)).collect(),
+            groups: self.manifest.groups.iter().map(group).collect(),
+            run_as: self.sandbox.user.clone(),
+            ..SandboxSettings::default()
+        }
     }
 
     /// Environment of every command: the manifest's, and this agent's over it.

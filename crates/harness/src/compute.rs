@@ -1,6 +1,7 @@
 //! The sandbox of a run, as the driver needs it: there when a call needs it, saved when a call
 //! ends, found again after a crash, replaced when it is gone.
 
+mod outfit;
 mod process;
 mod redact;
 
@@ -12,16 +13,17 @@ use std::time::Instant;
 use moat_blobs::{BlobStore, ReadBlobError, WriteBlobError};
 use moat_core::{
     BootNonce, CallKey, Checkpointed, Epoch, Retryable, RunId, SandboxAttached, SandboxRehydrated,
-    SnapshotId,
+    SandboxSettings, SnapshotId,
 };
 use moat_sandbox::checkpoint::{CheckpointError, Checkpointer, RestoreError, SkipRules};
-use moat_sandbox::{Guest, GuestError, Provider, Root, Sandbox, SandboxError, SandboxSpec};
+use moat_sandbox::{Guest, GuestError, Provider, Root, Sandbox, SandboxError};
 use moat_snapshot::LoadError;
 use tokio::task::JoinHandle;
 
 use crate::harness::HarnessParts;
 use crate::machine::{AttachedSandbox, KeptOutput};
 
+pub use outfit::Images;
 pub(crate) use process::{Process, Progress, keep};
 pub(crate) use redact::Redactor;
 
@@ -87,7 +89,10 @@ impl Retryable for ComputeError {
 pub(crate) struct Compute {
     parts: Arc<HarnessParts>,
     provider: Arc<dyn Provider>,
-    spec: SandboxSpec,
+    run: RunId,
+    epoch: Epoch,
+    settings: SandboxSettings,
+    environment: BTreeMap<String, String>,
     live: Option<Live>,
     coming: Option<Coming>,
     release: Vec<CallKey>,
@@ -140,19 +145,16 @@ impl Compute {
     pub(crate) fn new(
         parts: &Arc<HarnessParts>,
         run: RunId,
+        settings: &SandboxSettings,
         environment: &BTreeMap<String, String>,
     ) -> Option<Self> {
-        let provider = parts.provider.clone()?;
-        let spec = SandboxSpec {
-            orphan_grace: parts.orphan_grace,
-            environment: environment.clone(),
-            allow_missing: parts.allow_missing.clone(),
-            ..SandboxSpec::new(run, Epoch::default())
-        };
         Some(Self {
             parts: parts.clone(),
-            provider,
-            spec,
+            provider: parts.provider.clone()?,
+            run,
+            epoch: Epoch::default(),
+            settings: settings.clone(),
+            environment: environment.clone(),
             live: None,
             coming: None,
             release: Vec::new(),
@@ -186,21 +188,23 @@ impl Compute {
         snapshot: Option<SnapshotId>,
         epoch: Epoch,
     ) {
-        self.spec.epoch = epoch;
+        self.epoch = epoch;
         if self.live.is_none() && self.coming.is_none() && known.is_none() {
             self.coming = Some(self.make(snapshot));
         }
     }
 
     fn make(&self, snapshot: Option<SnapshotId>) -> Coming {
-        let (provider, spec) = (self.provider.clone(), self.spec.clone());
-        let snapshots = self.parts.snapshots.clone();
+        let (provider, parts) = (self.provider.clone(), self.parts.clone());
+        let (run, epoch) = (self.run, self.epoch);
+        let (settings, environment) = (self.settings.clone(), self.environment.clone());
         Coming(tokio::spawn(async move {
             let began = Instant::now();
+            let spec = outfit::spec(&parts, run, epoch, &settings, &environment).await?;
             let sandbox = provider.create(&spec).await?;
             let guest = sandbox.guest();
             let mut checkpointer =
-                Checkpointer::new(guest.clone(), snapshots, SkipRules::default());
+                Checkpointer::new(guest.clone(), parts.snapshots.clone(), SkipRules::default());
             if let Some(snapshot) = snapshot
                 && let Err(error) = checkpointer.restore(snapshot).await
             {
@@ -221,7 +225,7 @@ impl Compute {
         outputs: &[KeptOutput],
         epoch: Epoch,
     ) -> Result<Attached, ComputeError> {
-        self.spec.epoch = epoch;
+        self.epoch = epoch;
         let mut reason_lost = "it was lost while a call ran".to_owned();
         if let Some(known) = known {
             if self.nonce().is_some_and(|nonce| nonce == known.nonce) {
@@ -326,7 +330,7 @@ impl Compute {
 
     /// Where outputs of this run are while they are being written.
     fn spool_dir(&self) -> PathBuf {
-        self.parts.spool_dir.join(self.spec.run.to_string())
+        self.parts.spool_dir.join(self.run.to_string())
     }
 
     /// The guest may forget this attempt once its outcome is durable.

@@ -16,7 +16,7 @@ use moat_model::Model;
 use moat_sandbox::Provider;
 use moat_snapshot::Snapshots;
 
-use crate::compute::Redactor;
+use crate::compute::{Images, Redactor};
 use crate::driver::{DriveError, Driver, Facts};
 use crate::machine::{ApplyError, State, Status};
 use crate::tool::Tool;
@@ -35,6 +35,8 @@ pub struct HarnessOptions {
     pub model: Arc<dyn Model>,
     /// Where commands run; `None`: agents have function tools only.
     pub provider: Option<Arc<dyn Provider>>,
+    /// Where images of sandboxes are; `None`: runs that ask for one cannot be driven.
+    pub images: Option<Arc<dyn Images>>,
     /// Function tools.
     pub tools: Vec<Arc<dyn Tool>>,
     /// A folder for outputs that are still being written; outlives the process.
@@ -55,6 +57,7 @@ pub(crate) struct HarnessParts {
     pub(crate) snapshots: Snapshots,
     pub(crate) model: Arc<dyn Model>,
     pub(crate) provider: Option<Arc<dyn Provider>>,
+    pub(crate) images: Option<Arc<dyn Images>>,
     pub(crate) tools: HashMap<String, Arc<dyn Tool>>,
     pub(crate) spool_dir: PathBuf,
     pub(crate) redactor: Arc<Redactor>,
@@ -177,6 +180,7 @@ impl Harness {
             snapshots: options.snapshots,
             model: options.model,
             provider: options.provider,
+            images: options.images,
             tools,
             spool_dir: options.spool_dir,
             redactor: Arc::new(Redactor::new(options.secrets)),

@@ -20,5 +20,5 @@ pub mod tool;
 pub mod truncate;
 
 pub use builtin::sandbox_tools;
-pub use compute::ComputeError;
+pub use compute::{ComputeError, Images};
 pub use harness::{Changes, Harness, HarnessOptions, NewRun, OpenRunError, decode};

@@ -80,6 +80,7 @@ impl Engine {
             snapshots: self.snapshots.clone(),
             model,
             provider: Some(Arc::new(self.provider()?)),
+            images: None,
             tools: Vec::new(),
             spool_dir: self.home.data.join("spool"),
             secrets,

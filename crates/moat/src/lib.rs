@@ -34,6 +34,7 @@
 //!     blobs,
 //!     model: Arc::new(model),
 //!     provider: None,
+//!     images: None,
 //!     tools: vec![Arc::new(clock)],
 //!     spool_dir: folder.join("spool"),
 //!     secrets: Default::default(),

@@ -1,5 +1,6 @@
 //! What a fresh workspace is to hold.
 
+mod account;
 mod ignore;
 mod layout;
 mod path;
@@ -27,6 +28,40 @@ pub struct Manifest {
     pub entries: BTreeMap<String, ManifestEntry>,
     /// Environment of every command. Values reach the sandbox as they are: no secrets.
     pub environment: BTreeMap<String, String>,
+    /// Users beside `agent` and `root`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<ManifestUser>,
+    /// Groups beside those of the users' own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ManifestGroup>,
+}
+
+/// A user of the sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestUser {
+    /// The name: 1 to 32 small letters, digits, `_` and `-`, a letter or `_` first.
+    #[serde(deserialize_with = "account::name")]
+    #[schemars(regex(pattern = "^[a-z_][a-z0-9_-]{0,31}$"))]
+    pub name: String,
+    /// The number, from 1001 to 60000; the next free one by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "account::uid")]
+    #[schemars(range(min = 1001, max = 60000))]
+    pub uid: Option<u32>,
+}
+
+/// A group of the sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestGroup {
+    /// The name, as a user's.
+    #[serde(deserialize_with = "account::name")]
+    #[schemars(regex(pattern = "^[a-z_][a-z0-9_-]{0,31}$"))]
+    pub name: String,
+    /// Its members.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<ManifestUser>,
 }
 
 impl Manifest {

@@ -78,6 +78,14 @@ pub(super) fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     Ok(amount)
 }
 
+pub(super) fn cores<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let cores = Option::<f64>::deserialize(deserializer)?;
+    if cores.is_some_and(|cores| !(0.01..=4096.0).contains(&cores)) {
+        return Err(D::Error::custom("a number of processor cores is from 0.01 to 4096"));
+    }
+    Ok(cores)
+}
+
 pub(super) fn model_settings<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Map<String, Value>, D::Error> {

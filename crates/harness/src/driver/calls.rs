@@ -355,7 +355,12 @@ impl Driver {
     pub(super) fn prefetch_sandbox(&mut self) {
         let needed = self.state.agent().tools.iter().any(|tool| tool.sandbox);
         if self.compute.is_none() && needed {
-            self.compute = Compute::new(&self.parts, self.run, self.state.environment());
+            self.compute = Compute::new(
+                &self.parts,
+                self.run,
+                self.state.sandbox_settings(),
+                self.state.environment(),
+            );
         }
         if let Some(compute) = &mut self.compute {
             let snapshot = self.state.checkpoint().map(|(_, snapshot)| snapshot);

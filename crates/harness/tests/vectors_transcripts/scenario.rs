@@ -110,6 +110,7 @@ fn harness(folder: &std::path::Path, model: Arc<Script>, tools: &[Arc<dyn Tool>]
         snapshots: Snapshots::new(blobs, &key),
         model,
         provider: None,
+        images: None,
         tools: tools.to_vec(),
         spool_dir: folder.join("spool"),
         secrets: Default::default(),

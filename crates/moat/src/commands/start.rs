@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use moat_core::{
-    AgentRecord, Checkpointed, Cost, Item, Origin, RepeatedCalls, RunOptions, SandboxSettings,
-    ToolNotFound,
+    AgentRecord, Checkpointed, Cost, Item, Origin, RepeatedCalls, RunOptions, ToolNotFound,
 };
 use moat_harness::agent::AgentSpec;
 use moat_harness::{NewRun, prompt};
@@ -109,7 +108,7 @@ impl Setup<'_> {
                 duration_ms: 0,
             }),
             environment: self.spec.environment(),
-            sandbox: SandboxSettings::default(),
+            sandbox: self.spec.sandbox_settings(),
             origin: self.origin.map(|folder| Origin {
                 folder: folder.to_string_lossy().into_owned(),
                 masked: files.masked,
