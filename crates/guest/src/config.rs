@@ -28,6 +28,9 @@ pub struct GuestConfig {
     /// read-only for everyone and still give the guest a way to write. Absent: through the path.
     #[serde(default)]
     pub outputs_fd: Option<i32>,
+    /// Descriptors of sockets that the guest keeps and hands out on `Network`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_fds: Vec<i32>,
     /// The user that commands run as. Files are made as this user as well.
     pub uid: u32,
     /// The group that commands run as.

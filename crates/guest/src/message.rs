@@ -17,6 +17,9 @@ pub const VERSIONS: Versions = Versions { min: 1, max: 1 };
 /// Bytes of the longest key of a call.
 pub const MAX_KEY: usize = 128;
 
+/// Descriptors that come with one answer at most.
+pub const MAX_SOCKETS: usize = 64;
+
 /// Bytes of the longest path, as sent and as found by a scan.
 pub const MAX_PATH: usize = 64 << 10;
 

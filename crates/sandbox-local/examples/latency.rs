@@ -1,5 +1,6 @@
 //! Measures making a sandbox until the first output of its first command, and prints percentiles in
-//! milliseconds. Arguments: how many, and the state folder.
+//! milliseconds. Arguments: how many, the state folder, and a certificate (PEM) if the sandboxes are to
+//! have a network whose authority it is.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use moat_core::{CallKey, Epoch, RunId, Seq};
-use moat_sandbox::{Command, ProcessEvent, Provider as _, SandboxSpec};
+use moat_sandbox::{Command, NetworkSpec, ProcessEvent, Provider as _, SandboxSpec};
 use moat_sandbox_local::{LocalOptions, LocalProvider};
 
 #[tokio::main(flavor = "current_thread")]
@@ -19,11 +20,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         || std::env::temp_dir().join(format!("moat-latency-{}", std::process::id())),
         PathBuf::from,
     );
+    let network = match arguments.next() {
+        Some(path) => Some(NetworkSpec {
+            ports: vec![22, 80, 443],
+            authority: Some(std::fs::read(path)?),
+            ..NetworkSpec::default()
+        }),
+        None => None,
+    };
     let provider = LocalProvider::new(LocalOptions::new(&state))?;
     let mut made = Vec::with_capacity(count);
     let mut spoken = Vec::with_capacity(count);
     for _ in 0..count {
-        let (create, output) = once(&provider).await?;
+        let (create, output) = once(&provider, network.as_ref()).await?;
         made.push(create);
         spoken.push(output);
     }
@@ -44,9 +53,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn once(provider: &LocalProvider) -> Result<(Duration, Duration), Box<dyn Error>> {
+async fn once(
+    provider: &LocalProvider,
+    network: Option<&NetworkSpec>,
+) -> Result<(Duration, Duration), Box<dyn Error>> {
     let run = RunId::generate();
-    let spec = SandboxSpec::new(run, Epoch(1));
+    let spec = SandboxSpec { network: network.cloned(), ..SandboxSpec::new(run, Epoch(1)) };
     let start = Instant::now();
     let sandbox = provider.create(&spec).await?;
     let created = start.elapsed();

@@ -15,11 +15,13 @@ use crate::fences::Fence;
 use crate::folder::{Folder, Record};
 use crate::identity::{AGENT, Identity, any_range};
 use crate::launcher::{StepFailed, launch};
+use crate::network::Network;
 use crate::options::LocalOptions;
 use crate::prepared::Prepared;
 use crate::process::ProcessId;
-use crate::root::{self, OUTPUTS_FD, Parts};
+use crate::root::{self, NETWORK_FD, OUTPUTS_FD, Parts};
 use crate::system;
+use crate::trust::{self, HostTrust};
 
 /// Where sandboxes of one provider are, and what they share.
 #[derive(Debug)]
@@ -130,7 +132,9 @@ fn start(
     let prepared = place.prepared;
     let listener =
         folder.listen().map_err(|error| StepFailed::new("make the guest's socket", error))?;
-    let config = config(place, spec)?;
+    let network = network(spec, missing)?;
+    let trust = trust(place, spec, folder)?;
+    let config = config(place, spec, network.as_ref(), trust.is_some())?;
     let plan = root::plan(&Parts {
         identity,
         missing,
@@ -138,6 +142,8 @@ fn start(
         toolchains: &prepared.toolchains,
         filter: &prepared.filter,
         folder: folder.path(),
+        network: network.as_ref(),
+        trust,
         tmp_bytes: place.options.tmp_bytes,
         rehearsal: false,
         old_kernel: false,
@@ -151,8 +157,42 @@ fn start(
     recorded.map_err(|error| StepFailed::new("find the guest that was started", error))
 }
 
+/// The network that is asked for. It is made of addresses of a namespace of its own; among the
+/// host's they would be the host's.
+fn network(spec: &SandboxSpec, missing: &BTreeSet<Fence>) -> Result<Option<Network>, StepFailed> {
+    let Some(wanted) = &spec.network else { return Ok(None) };
+    if missing.contains(&Fence::Net) {
+        let message = format!("it needs the fence `{}`, which this host lacks", Fence::Net);
+        return Err(StepFailed::new("give the sandbox a network", message));
+    }
+    Network::new(wanted).map(Some)
+}
+
+/// Writes down whom the sandbox trusts, if it has an authority of its own.
+fn trust<'a>(
+    place: &Place<'a>,
+    spec: &SandboxSpec,
+    folder: &Folder,
+) -> Result<Option<&'a HostTrust>, StepFailed> {
+    let authority = spec.network.as_ref().and_then(|network| network.authority.as_deref());
+    let Some(authority) = authority else { return Ok(None) };
+    let host = place.prepared.trust();
+    folder
+        .write_trust(&host.with(authority)?)
+        .map_err(|error| StepFailed::new("write the sandbox's trusted authorities", error))?;
+    Ok(Some(host))
+}
+
 /// What the guest is told, as a file that it reads from its start.
-fn config(place: &Place<'_>, spec: &SandboxSpec) -> Result<OwnedFd, StepFailed> {
+fn config(
+    place: &Place<'_>,
+    spec: &SandboxSpec,
+    network: Option<&Network>,
+    trusts: bool,
+) -> Result<OwnedFd, StepFailed> {
+    let mut variables = network.map(Network::environment).unwrap_or_default();
+    variables.extend(trusts.then(trust::environment).into_iter().flatten());
+    let sockets = network.map_or(0, Network::count);
     let prepared = place.prepared;
     let path = |root: Root| RawBytes::from_path(root.path());
     let grace = u64::try_from(spec.orphan_grace.as_millis()).unwrap_or(u64::MAX);
@@ -166,9 +206,15 @@ fn config(place: &Place<'_>, spec: &SandboxSpec) -> Result<OwnedFd, StepFailed> 
             outputs: path(Root::Outputs),
         },
         outputs_fd: Some(OUTPUTS_FD),
+        network_fds: (NETWORK_FD..).take(sockets).collect(),
         uid: AGENT,
         gid: AGENT,
-        environment: environment::compose(&prepared.toolchains, prepared.bash, &spec.environment),
+        environment: environment::compose(
+            &prepared.toolchains,
+            prepared.bash,
+            variables,
+            &spec.environment,
+        ),
         output_spool: place.options.output_spool,
         max_processes: 1024,
     };

@@ -28,10 +28,11 @@ const FIXED: [(&str, &str); 13] = [
     ("PYTHONUNBUFFERED", "1"),
 ];
 
-/// Everything that a command finds in its environment.
+/// Everything that a command finds in its environment; `network` is what its network adds.
 pub(crate) fn compose(
     toolchains: &Toolchains,
     bash: bool,
+    network: BTreeMap<String, String>,
     wanted: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> =
@@ -48,6 +49,7 @@ pub(crate) fn compose(
     path.push_str(SYSTEM_PATH);
     all.insert("PATH".to_owned(), path);
     all.extend(toolchains.environment().iter().cloned());
+    all.extend(network);
     all.extend(wanted.iter().map(|(name, value)| (name.clone(), value.clone())));
     all
 }

@@ -5,6 +5,7 @@
 //!   workspace/ home/ outputs/
 //!   guest.sock              where the guest answers
 //!   sandbox.json            its first process
+//!   trust.pem trust.jks     the authorities that it trusts, if it has one of its own
 //! ```
 
 use std::fs;
@@ -22,9 +23,14 @@ use crate::identity::Identity;
 use crate::process::ProcessId;
 use crate::remove::remove_tree;
 use crate::toolchains::Toolchains;
+use crate::trust::Bundle;
 
 const SOCKET: &str = "guest.sock";
 const RECORD: &str = "sandbox.json";
+/// The certificate authorities that are trusted inside, as text.
+pub(crate) const TRUST: &str = "trust.pem";
+/// The same for Java.
+pub(crate) const TRUST_JAVA: &str = "trust.jks";
 
 /// What is written into a sandbox's folder once its first process is known.
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,6 +106,16 @@ impl Folder {
 
     pub(crate) fn write_record(&self, record: &Record) -> io::Result<()> {
         fs::write(self.path.join(RECORD), serde_json::to_vec(record)?)
+    }
+
+    /// Writes what is trusted inside, for everyone inside to read.
+    pub(crate) fn write_trust(&self, bundle: &Bundle) -> io::Result<()> {
+        for (name, content) in [(TRUST, &bundle.pem), (TRUST_JAVA, &bundle.java)] {
+            let path = self.path.join(name);
+            fs::write(&path, content)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+        }
+        Ok(())
     }
 
     /// How long ago it was made.

@@ -20,6 +20,7 @@ mod handle;
 mod identity;
 mod landlock;
 mod launcher;
+mod network;
 mod options;
 mod plan;
 mod prepared;
@@ -32,6 +33,7 @@ mod sandbox;
 mod seccomp;
 mod system;
 mod toolchains;
+mod trust;
 
 pub use fences::{Fence, FenceState, FenceStatus, UnknownFence};
 pub use options::LocalOptions;

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -107,6 +108,23 @@ pub(crate) enum Step<'a> {
     },
     Exit,
     LeaveKeyring,
+    /// An address of the loopback device; all of its network becomes local.
+    LoopbackAddress {
+        address: Ipv4Addr,
+        prefix: u32,
+    },
+    /// A bound socket; one of a stream listens.
+    InternetSocket {
+        slot: Slot,
+        stream: bool,
+        address: Ipv4Addr,
+        port: u16,
+    },
+    /// A listening socket at a path.
+    UnixSocket {
+        slot: Slot,
+        path: &'a Path,
+    },
 }
 
 /// `MOUNT_ATTR_…` of [`Step::Bind`], as the kernel numbers them.
@@ -286,6 +304,16 @@ fn encode(step: &Step<'_>, old_kernel: bool, to: &mut Vec<u8>) -> u32 {
         }),
         Step::Exit => 23,
         Step::LeaveKeyring => 24,
+        Step::LoopbackAddress { address, prefix } => {
+            put(to, 26, |to| put_numbers(to, &[address.to_bits(), *prefix]))
+        }
+        Step::InternetSocket { slot, stream, address, port } => put(to, 27, |to| {
+            put_numbers(to, &[slot.0, (*stream).into(), address.to_bits(), (*port).into()]);
+        }),
+        Step::UnixSocket { slot, path } => put(to, 28, |to| {
+            put_u32(to, slot.0);
+            put_path(to, path);
+        }),
     }
 }
 

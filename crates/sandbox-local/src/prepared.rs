@@ -1,6 +1,7 @@
 //! What a provider needs for every sandbox and finds or makes only once.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use moat_sandbox::SandboxError;
 
@@ -9,6 +10,7 @@ use crate::options::LocalOptions;
 use crate::seccomp::{self, Filter};
 use crate::system::{self, Shown};
 use crate::toolchains::Toolchains;
+use crate::trust::HostTrust;
 
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -19,6 +21,7 @@ pub(crate) struct Prepared {
     pub(crate) toolchains: Toolchains,
     /// Whether the host has `bash`.
     pub(crate) bash: bool,
+    trust: OnceLock<HostTrust>,
 }
 
 impl Prepared {
@@ -32,7 +35,13 @@ impl Prepared {
             system: system::find(),
             toolchains: Toolchains::find(home, &options.toolchain_variables),
             bash: Path::new("/bin/bash").exists(),
+            trust: OnceLock::new(),
         })
+    }
+
+    /// What the host trusts; read when the first sandbox has an authority of its own.
+    pub(crate) fn trust(&self) -> &HostTrust {
+        self.trust.get_or_init(HostTrust::find)
     }
 }
 

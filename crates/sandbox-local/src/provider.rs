@@ -115,7 +115,7 @@ impl Provider for LocalProvider {
         let path = self.shared.sandboxes.join(newborn.id());
         let guest = connect(&path, spec.epoch).await?;
         let handle = Handle::new(newborn.id(), newborn.process().clone(), missing);
-        let sandbox = LocalSandbox::new(&handle, guest)?;
+        let sandbox = LocalSandbox::new(&handle, guest, path, spec.epoch)?;
         newborn.keep();
         Ok(Box::new(sandbox))
     }
@@ -131,7 +131,7 @@ impl Provider for LocalProvider {
         }
         let path = self.shared.sandboxes.join(handle.id());
         match connect(&path, epoch).await {
-            Ok(guest) => Ok(Some(Box::new(LocalSandbox::new(&handle, guest)?))),
+            Ok(guest) => Ok(Some(Box::new(LocalSandbox::new(&handle, guest, path, epoch)?))),
             // It ended between the look and the knock, or is just ending: a process that was killed
             // lets go of its socket a moment before it is gone.
             Err(error @ SandboxError::Guest(GuestError::Disconnected(_))) => {

@@ -14,16 +14,22 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::fences::Fence;
+use crate::folder;
 use crate::identity::{AGENT, Identity};
+use crate::network::{Network, RESOLV_CONF};
 use crate::plan::{Plan, Slot, Step, attribute};
 use crate::seccomp::Filter;
 use crate::system::{DEVICES, Shown};
 use crate::toolchains::Toolchains;
+use crate::trust::{self, HostTrust};
 use crate::{capabilities, landlock};
 use tree::Tree;
 
 /// The descriptor at which the guest finds its way to write outputs.
 pub(crate) const OUTPUTS_FD: i32 = 5;
+
+/// The first of the descriptors at which the guest finds the sockets of a network.
+pub(crate) const NETWORK_FD: i32 = OUTPUTS_FD + 1;
 
 /// What a sandbox is made of.
 pub(crate) struct Parts<'a> {
@@ -34,6 +40,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) filter: &'a Filter,
     /// The sandbox's folder on the host; the new root is mounted over it, in here only.
     pub(crate) folder: &'a Path,
+    /// Its network, and who is trusted in it.
+    pub(crate) network: Option<&'a Network>,
+    /// The host's bundles of certificate authorities, where the sandbox has its own bundle.
+    pub(crate) trust: Option<&'a HostTrust>,
     /// Bytes that `/tmp` and `/dev/shm` may each hold.
     pub(crate) tmp_bytes: u64,
     /// Ends after the last fence instead of becoming the guest.
@@ -80,7 +90,8 @@ const HOSTS: &str = "127.0.0.1\tlocalhost moat\n::1\tlocalhost ip6-localhost ip6
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n\
     networks: files\nprotocols: files\nservices: files\n";
 
-/// Files of `/etc` that are the sandbox's own. `resolv.conf` is empty: there is no network.
+/// Files of `/etc` that are the sandbox's own. `resolv.conf` is empty: without a network
+/// there is nobody to ask.
 const SETTINGS: [(&str, &str); 7] = [
     ("etc/passwd", PASSWD),
     ("etc/group", GROUP),
@@ -122,6 +133,10 @@ pub(crate) fn plan(parts: &Parts<'_>) -> Plan {
         }
     }
     for (path, content) in SETTINGS {
+        let content = match (path, parts.network) {
+            ("etc/resolv.conf", Some(_)) => RESOLV_CONF,
+            _ => content,
+        };
         tree.file(Path::new(path), 0o644, content.as_bytes());
     }
     tree.link(Path::new("etc/mtab"), OsStr::new("/proc/self/mounts"));
@@ -133,9 +148,15 @@ pub(crate) fn plan(parts: &Parts<'_>) -> Plan {
     memory(&mut tree, parts);
     private_proc(&mut tree, parts, &sources);
     own_folders(&mut tree, &sources);
+    trusted(&mut tree, parts, &sources);
+    let mut sockets = match parts.network {
+        Some(network) => network.listen_at_paths(&mut plan),
+        None => Vec::new(),
+    };
 
     finish_root(&mut plan);
-    give_up(&mut plan, parts);
+    own_network(&mut plan, parts, &mut sockets);
+    give_up(&mut plan, parts, &sockets);
     plan
 }
 
@@ -150,6 +171,8 @@ struct Sources<'a> {
     workspace: Slot,
     home: Slot,
     outputs: Slot,
+    /// The sandbox's own bundle of certificate authorities, as text and for Java.
+    trust: Option<[Slot; 2]>,
 }
 
 impl<'a> Sources<'a> {
@@ -172,6 +195,10 @@ impl<'a> Sources<'a> {
             workspace: open(plan, &parts.folder.join("workspace"), false),
             home: open(plan, &parts.folder.join("home"), false),
             outputs: open(plan, &parts.folder.join("outputs"), false),
+            trust: parts.trust.map(|_| {
+                [folder::TRUST, folder::TRUST_JAVA]
+                    .map(|name| open(plan, &parts.folder.join(name), false))
+            }),
         }
     }
 }
@@ -278,6 +305,23 @@ fn own_folders(tree: &mut Tree<'_>, sources: &Sources<'_>) {
     tree.plan().push("pass the folder of outputs on", &step);
 }
 
+/// The sandbox's bundle of authorities, at its own path and over those of the host that are shown.
+fn trusted(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
+    let (Some(host), Some([pem, java])) = (parts.trust, sources.trust) else { return };
+    let attributes = READ_ONLY | attribute::NO_EXEC;
+    tree.bind(pem, Path::new(trust::PEM), false, attributes);
+    tree.bind(java, Path::new(trust::JAVA), false, attributes);
+    let is_shown = |place: &Path| {
+        parts.system.iter().any(|shown| match shown {
+            Shown::Bound { path, .. } => place.starts_with(path),
+            Shown::Link { .. } => false,
+        })
+    };
+    for place in host.places().filter(|place| is_shown(place)) {
+        tree.bind_over(pem, place, attributes);
+    }
+}
+
 fn finish_root(plan: &mut Plan) {
     plan.push("move into the new root", &Step::PivotRoot);
     let root = PathBuf::from("/");
@@ -285,12 +329,21 @@ fn finish_root(plan: &mut Plan) {
     plan.push("make the new root read-only", &step);
 }
 
-/// Everything between a finished root and the guest.
-fn give_up(plan: &mut Plan, parts: &Parts<'_>) {
-    if parts.has(Fence::Net) {
-        plan.relies_on(Some(Fence::Net));
-        plan.push("bring up the loopback device", &Step::Loopback);
+/// The loopback device, and what listens on it. Without a namespace of its own there is none: this
+/// would be the host's.
+fn own_network(plan: &mut Plan, parts: &Parts<'_>, sockets: &mut Vec<Slot>) {
+    if !parts.has(Fence::Net) {
+        return;
     }
+    plan.relies_on(Some(Fence::Net));
+    plan.push("bring up the loopback device", &Step::Loopback);
+    if let Some(network) = parts.network {
+        sockets.extend(network.listen(plan));
+    }
+}
+
+/// Everything between a finished root and the guest.
+fn give_up(plan: &mut Plan, parts: &Parts<'_>, sockets: &[Slot]) {
     if parts.has(Fence::Uts) {
         plan.relies_on(Some(Fence::Uts));
         plan.push("set the host name", &Step::HostName("moat"));
@@ -310,6 +363,10 @@ fn give_up(plan: &mut Plan, parts: &Parts<'_>) {
     }
     plan.push("pass the socket on", &pass(Slot::LISTENER, moat_guest::LISTENER_FD, parts));
     plan.push("pass the configuration on", &pass(Slot::CONFIG, moat_guest::CONFIG_FD, parts));
+    for (number, slot) in (NETWORK_FD..).zip(sockets) {
+        let step = Step::PassDescriptor { slot: *slot, number };
+        plan.push("pass the network's sockets on", &step);
+    }
 
     plan.relies_on(Some(Fence::User));
     let keep = capabilities::kept_by_guest(parts.identity);
@@ -334,7 +391,7 @@ fn give_up(plan: &mut Plan, parts: &Parts<'_>) {
         "start the guest",
         &Step::Execute {
             slot: Slot::PROGRAM,
-            keep: OUTPUTS_FD as u32 + 1,
+            keep: (NETWORK_FD as usize + sockets.len()) as u32,
             arguments: &["moat-guest"],
             variables: &[],
         },

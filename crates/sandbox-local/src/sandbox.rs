@@ -1,8 +1,16 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use moat_sandbox::{Guest, GuestClient, Sandbox, SandboxError};
+use async_trait::async_trait;
+use moat_core::Epoch;
+use moat_sandbox::{
+    ByteStream, Guest, GuestClient, GuestError, NetworkSockets, Sandbox, SandboxError,
+    connect_inside, network_sockets,
+};
 use serde_json::Value;
+use tokio::net::UnixStream;
 
+use crate::folder;
 use crate::handle::Handle;
 
 /// A sandbox of this machine. Dropping it lets go of the connection.
@@ -11,18 +19,36 @@ pub(crate) struct LocalSandbox {
     handle: Value,
     guest: Arc<GuestClient>,
     missing_fences: Vec<String>,
+    /// Its folder on the host, where its guest answers.
+    folder: PathBuf,
+    /// Of whoever holds this.
+    epoch: Epoch,
 }
 
 impl LocalSandbox {
-    pub(crate) fn new(handle: &Handle, guest: GuestClient) -> Result<Self, SandboxError> {
+    pub(crate) fn new(
+        handle: &Handle,
+        guest: GuestClient,
+        folder: PathBuf,
+        epoch: Epoch,
+    ) -> Result<Self, SandboxError> {
         Ok(Self {
             handle: handle.to_value()?,
             guest: Arc::new(guest),
             missing_fences: handle.missing_fences().to_vec(),
+            folder,
+            epoch,
         })
+    }
+
+    /// Another connection to the guest.
+    async fn knock(&self) -> Result<UnixStream, SandboxError> {
+        let stream = folder::connect(&self.folder).await;
+        Ok(stream.map_err(|error| GuestError::Disconnected(format!("its socket: {error}")))?)
     }
 }
 
+#[async_trait]
 impl Sandbox for LocalSandbox {
     fn handle(&self) -> Value {
         self.handle.clone()
@@ -34,5 +60,13 @@ impl Sandbox for LocalSandbox {
 
     fn missing_fences(&self) -> &[String] {
         &self.missing_fences
+    }
+
+    async fn network(&self) -> Result<NetworkSockets, SandboxError> {
+        Ok(network_sockets(self.knock().await?, self.epoch).await?)
+    }
+
+    async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, SandboxError> {
+        Ok(connect_inside(self.knock().await?, self.epoch, port).await?)
     }
 }

@@ -9,20 +9,17 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::{Path, PathBuf};
-use std::process::Command as HostCommand;
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use moat_core::{CallKey, Epoch, RunId, Seq};
-use moat_sandbox::{Command, Guest, ProcessEvent, Provider as _, Root, Sandbox, SandboxSpec};
-use moat_sandbox_local::{LocalOptions, LocalProvider};
+use moat_core::Epoch;
+use moat_sandbox::{Provider as _, Root};
 
 use support::MARKER;
+use support::inside::Inside;
 
 #[test]
 fn contains_as_root() {
@@ -185,73 +182,9 @@ const ANSWERS: &[(&str, &str)] = &[
     ("openpt", "done"),
 ];
 
-struct Inside {
-    provider: LocalProvider,
-    sandbox: Box<dyn Sandbox>,
-    guest: Arc<dyn Guest>,
-    run: RunId,
-    _top: tempfile::TempDir,
-}
-
-impl Inside {
-    async fn new() -> Self {
-        let top = tempfile::tempdir().unwrap();
-        let options = LocalOptions::new(support::state_folder(top.path()));
-        let provider = LocalProvider::new(options).unwrap();
-        let run = RunId::generate();
-        let spec = SandboxSpec {
-            orphan_grace: Duration::from_secs(60),
-            ..SandboxSpec::new(run, Epoch(1))
-        };
-        let sandbox = provider.create(&spec).await.unwrap();
-        let guest = sandbox.guest();
-        Self { provider, sandbox, guest, run, _top: top }
-    }
-
-    async fn start(&self, argv: &[&str]) -> CallKey {
-        let listed = self.guest.processes().await.unwrap().len() as u64;
-        let key = CallKey { run: self.run, seq: Seq(listed + 1), index: 0, attempt: 1 };
-        let command = Command {
-            key,
-            argv: argv.iter().map(|text| (*text).to_owned()).collect(),
-            cwd: PathBuf::from("/workspace"),
-            environment: BTreeMap::new(),
-            tty: None,
-            user: None,
-        };
-        self.guest.start(&command).await.unwrap();
-        key
-    }
-
-    /// Runs a command to its end; its exit code and all it said.
-    async fn run(&self, argv: &[&str]) -> (i32, String) {
-        let key = self.start(argv).await;
-        let mut events = self.guest.attach(key, 0).await.unwrap();
-        let mut said = Vec::new();
-        loop {
-            match events.recv().await.unwrap() {
-                ProcessEvent::Output {
-                    bytes, stream: moat_sandbox::OutputStream::Stdout, ..
-                } => {
-                    said.extend(bytes);
-                }
-                ProcessEvent::Output { .. } => {}
-                ProcessEvent::Exited(exit) => {
-                    return (exit.code, String::from_utf8_lossy(&said).into_owned());
-                }
-                ProcessEvent::Disconnected => panic!("the guest is gone"),
-            }
-        }
-    }
-
-    async fn sh(&self, script: &str) -> (i32, String) {
-        self.run(&["/bin/sh", "-c", script]).await
-    }
-}
-
 async fn contains() {
     assert!(std::env::vars().any(|(_, value)| value == MARKER), "the environment is not marked");
-    let inside = Inside::new().await;
+    let inside = Inside::new(|_| ()).await;
     let mut broken = Vec::new();
     for (name, must, script) in SCRIPTS {
         let (code, said) = inside.sh(script).await;
@@ -296,7 +229,7 @@ async fn probe(inside: &Inside, broken: &mut Vec<String>) {
     let hidden = SocketAddr::from_abstract_name(&name).unwrap();
     let _hidden = UnixListener::bind_addr(&hidden).unwrap();
 
-    let program = build_probe();
+    let program = support::build_program(include_str!("containment/probe.c"));
     let path = Path::new("probe");
     inside.guest.write(Root::Workspace, path, &program, 0o755).await.unwrap();
     let (code, said) = inside.run(&["/workspace/probe", &port, &name]).await;
@@ -319,21 +252,10 @@ async fn probe(inside: &Inside, broken: &mut Vec<String>) {
     }
 }
 
-/// The probe, static, so that it runs wherever it is put.
-fn build_probe() -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
-    let (source, program) = (folder.path().join("probe.c"), folder.path().join("probe"));
-    std::fs::write(&source, include_str!("containment/probe.c")).unwrap();
-    let status =
-        HostCommand::new("cc").args(["-O1", "-o"]).args([&program, &source]).status().unwrap();
-    assert!(status.success(), "the probe cannot be built");
-    std::fs::read(program).unwrap()
-}
-
 /// Everything in a sandbox dies with its first process, nobody in it was anybody on the host, and
 /// what it leaves is removed by one pass of the reaper.
 async fn dies() {
-    let inside = Inside::new().await;
+    let inside = Inside::new(|_| ()).await;
     let handle = inside.sandbox.handle();
     // Three times that no other test sleeps.
     let time = format!("9{}", std::process::id());

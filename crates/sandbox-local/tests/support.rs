@@ -1,11 +1,17 @@
 //! Runs a test as root and as an ordinary user, in a process of its own that has a marked
 //! environment.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+pub(crate) mod inside;
+
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use moat_sandbox_local::{LocalOptions, LocalProvider};
 
 /// A user that no host has.
 const ORDINARY: u32 = 61_234;
@@ -84,4 +90,19 @@ fn output_of(command: &mut Command) -> std::process::Output {
 pub(crate) fn state_folder(top: &Path) -> PathBuf {
     let long = "a-folder-with-a-name-that-is-much-longer-than-the-address-of-a-socket-may-be";
     top.join(long).join("state")
+}
+
+/// A provider that keeps its state beneath a folder of the test.
+pub(crate) fn provider(top: &Path) -> LocalProvider {
+    LocalProvider::new(LocalOptions::new(state_folder(top))).unwrap()
+}
+
+/// A program from its source in C.
+pub(crate) fn build_program(source: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, program) = (folder.path().join("probe.c"), folder.path().join("probe"));
+    std::fs::write(&code, source).unwrap();
+    let status = Command::new("cc").args(["-O1", "-o"]).args([&program, &code]).status().unwrap();
+    assert!(status.success(), "the probe cannot be built");
+    std::fs::read(program).unwrap()
 }

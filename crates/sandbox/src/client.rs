@@ -23,11 +23,14 @@ mod inbox;
 mod link;
 mod listener;
 mod listing;
+mod socket_stream;
+mod sockets;
 
 use exchange::Exchange;
 use inbox::{Answer, Inbox, Waiting};
 use link::Link;
 use listing::Listing;
+pub use sockets::{connect_inside, network_sockets};
 
 /// How long a guest may take to answer a connection's first message.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);

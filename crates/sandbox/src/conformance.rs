@@ -33,6 +33,7 @@ mod commits;
 mod escapes;
 mod files;
 mod lifecycle;
+mod network;
 mod output;
 mod processes;
 mod terminals;
@@ -67,6 +68,8 @@ const CHECKS: &[(&str, Check)] = checks! {
     escapes: paths links races special_files;
     commits: done_once conflicts_change_nothing finished_when_half_done;
     workspaces: frozen scanned applied applied_over_what_is_there;
+    network: none_unless_asked_for its_sockets_are_handed_over the_same_for_the_next_owner
+        ports_inside nobody_listens;
     lifecycle: boots_differ found_again earlier_owners_are_refused shutdown_is_final
         destroyed_is_gone ends_with_its_connection ends_after_its_grace strange_handles;
 };

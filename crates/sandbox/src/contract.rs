@@ -74,10 +74,16 @@ pub trait Sandbox: Send + Sync {
 }
 
 /// The sockets of a sandbox's network namespace that this side holds.
+///
+/// They do not block. The guest has them as well, so that they outlive this side, and whether they
+/// block is common to both: a guest that was replaced by an attacker can make an `accept` or a
+/// receive block that came back at once before. Receive with `MSG_DONTWAIT`, and accept where
+/// blocking harms nobody else. What was accepted is this side's alone.
 #[derive(Debug, Default)]
 pub struct NetworkSockets {
-    /// Listening TCP sockets. The local address of an accepted connection is what the program
-    /// inside connected to.
+    /// Listening TCP sockets: the HTTP proxy and the resolver at [`GATEWAY`], and those that the
+    /// [`NetworkSpec`] asked for. The local address of an accepted connection is what the program
+    /// inside connected to; one that is not synthetic is to be refused.
     pub tcp: Vec<std::net::TcpListener>,
     /// Where the resolver of the sandbox receives its queries.
     pub dns: Option<std::net::UdpSocket>,

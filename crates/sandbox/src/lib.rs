@@ -16,5 +16,5 @@ pub mod materialise;
 #[cfg(feature = "plain")]
 pub mod plain;
 
-pub use client::GuestClient;
+pub use client::{GuestClient, connect_inside, network_sockets};
 pub use contract::*;

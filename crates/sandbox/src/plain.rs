@@ -24,7 +24,10 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-use crate::{Guest, GuestClient, GuestError, Provider, Sandbox, SandboxError, SandboxSpec};
+use crate::{
+    ByteStream, Guest, GuestClient, GuestError, Provider, Sandbox, SandboxError, SandboxSpec,
+    connect_inside,
+};
 
 /// How long an ended guest may take to go.
 const END_LIMIT: Duration = Duration::from_secs(5);
@@ -40,6 +43,7 @@ pub struct PlainProvider {
 /// A guest that runs as an ordinary process.
 pub struct PlainSandbox {
     handle: Handle,
+    epoch: Epoch,
     client: Arc<GuestClient>,
 }
 
@@ -162,7 +166,7 @@ impl Provider for PlainProvider {
         let handle = self.start(spec).await?;
         let client = Self::connect(&handle, spec.epoch).await?;
         let client = client.ok_or_else(|| setup("reach the guest", &"it ended at once"))?;
-        Ok(Box::new(PlainSandbox { handle, client: Arc::new(client) }))
+        Ok(Box::new(PlainSandbox { handle, epoch: spec.epoch, client: Arc::new(client) }))
     }
 
     async fn reattach(
@@ -173,7 +177,7 @@ impl Provider for PlainProvider {
         let handle = Handle::parse(handle)?;
         let client = Self::connect(&handle, epoch).await?;
         Ok(client.map(|client| {
-            Box::new(PlainSandbox { handle, client: Arc::new(client) }) as Box<dyn Sandbox>
+            Box::new(PlainSandbox { handle, epoch, client: Arc::new(client) }) as Box<dyn Sandbox>
         }))
     }
 
@@ -195,6 +199,7 @@ impl Provider for PlainProvider {
     }
 }
 
+#[async_trait]
 impl Sandbox for PlainSandbox {
     fn handle(&self) -> Value {
         serde_json::json!({ "dir": self.handle.dir, "pid": self.handle.pid })
@@ -206,6 +211,12 @@ impl Sandbox for PlainSandbox {
 
     fn missing_fences(&self) -> &[String] {
         &[]
+    }
+
+    async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, SandboxError> {
+        let stream = UnixStream::connect(self.handle.socket()).await;
+        let stream = stream.map_err(|error| setup("reach the guest", &error))?;
+        Ok(connect_inside(stream, self.epoch, port).await?)
     }
 }
 
@@ -227,6 +238,7 @@ fn config(spec: &SandboxSpec, dir: &Path, (uid, gid): (u32, u32)) -> GuestConfig
             outputs: path(crate::Root::Outputs),
         },
         outputs_fd: None,
+        network_fds: Vec::new(),
         uid,
         gid,
         environment,

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use moat_guest::{FrameDecoder, FrameError, GuestMessage, Refusal, encode};
+use moat_guest::{FrameDecoder, FrameError, GuestMessage, Refusal, Reply, encode};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use crate::job::Job;
+use crate::network;
 use crate::poll::{Poll, Source, Watched};
 
 /// Bytes that may wait to be sent before the connection is not listened to and its listeners get
@@ -49,6 +50,8 @@ pub(crate) struct Connection {
     pub(crate) decoder: FrameDecoder,
     out: Vec<u8>,
     sent: usize,
+    /// Descriptors that go out with the byte at this place of `out`.
+    rights: VecDeque<(usize, Vec<OwnedFd>)>,
     pub(crate) phase: Phase,
     pub(crate) listeners: BTreeMap<u64, Listener>,
     pub(crate) jobs: VecDeque<(u64, Job)>,
@@ -64,6 +67,7 @@ impl Connection {
             decoder: FrameDecoder::default(),
             out: Vec::new(),
             sent: 0,
+            rights: VecDeque::new(),
             phase: Phase::Greeting,
             listeners: BTreeMap::new(),
             jobs: VecDeque::new(),
@@ -104,6 +108,13 @@ impl Connection {
         }
     }
 
+    /// Queues an answer that descriptors come with.
+    pub(crate) fn send_sockets(&mut self, id: u64, sockets: Vec<OwnedFd>) {
+        let count = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
+        self.rights.push_back((self.out.len(), sockets));
+        self.send(&GuestMessage::Reply { id, body: Reply::Sockets(count) }, &[]);
+    }
+
     /// Says why, and no more.
     pub(crate) fn refuse(&mut self, refusal: Refusal) {
         self.send(&GuestMessage::Refused(refusal), &[]);
@@ -134,8 +145,8 @@ impl Connection {
 
     /// Sends what is queued, and waits for what is of use now.
     pub(crate) fn flush(&mut self, poll: &Poll) {
-        while let Some(waiting) = self.out.get(self.sent..).filter(|bytes| !bytes.is_empty()) {
-            match send(self.watched.as_fd(), waiting, SendFlags::NOSIGNAL) {
+        while self.waiting() > 0 {
+            match self.send_some() {
                 Ok(count) => self.sent += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
@@ -151,6 +162,7 @@ impl Connection {
             self.sent = 0;
         } else if self.sent > MAX_WAITING {
             self.out.drain(..self.sent);
+            self.rights.iter_mut().for_each(|(place, _)| *place -= self.sent);
             self.sent = 0;
         }
         let mut interest = EventFlags::empty();
@@ -159,5 +171,21 @@ impl Connection {
         if self.watched.watch(poll, interest).is_err() {
             self.broken = true;
         }
+    }
+
+    /// Sends up to where the next descriptors belong, or from there on with them.
+    fn send_some(&mut self) -> rustix::io::Result<usize> {
+        let end = match self.rights.front() {
+            Some((place, _)) if *place > self.sent => *place,
+            Some((_, sockets)) => {
+                let waiting = self.out.get(self.sent..).unwrap_or_default();
+                let count = network::send_with(self.watched.as_fd(), waiting, sockets)?;
+                self.rights.pop_front();
+                return Ok(count);
+            }
+            None => self.out.len(),
+        };
+        let waiting = self.out.get(self.sent..end).unwrap_or_default();
+        send(self.watched.as_fd(), waiting, SendFlags::NOSIGNAL)
     }
 }

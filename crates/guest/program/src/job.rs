@@ -1,17 +1,20 @@
 //! Requests that take long, done in steps so that nothing else has to wait.
 
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use moat_guest::{Failure, Reply};
 
 use crate::files::{Files, Remove, Scan};
 use crate::freeze::{Freeze, Freezer};
+use crate::network::Connect;
 
 /// A request under way.
 pub(crate) enum Job {
     Scan(Scan),
     Remove(Remove),
     Freeze(Freeze),
+    Connect(Connect),
 }
 
 /// What a step came to.
@@ -24,6 +27,8 @@ pub(crate) enum Step {
     Part(Reply, Vec<u8>),
     /// The end of the answer.
     Done(Reply, Vec<u8>),
+    /// The end of the answer, which this descriptor comes with.
+    Socket(OwnedFd),
 }
 
 impl Job {
@@ -46,6 +51,10 @@ impl Job {
             Self::Freeze(freeze) => match freeze.step(freezer, now)? {
                 Some(any) => Ok(Step::Done(Reply::Frozen(any), Vec::new())),
                 None => Ok(Step::Later(now + Freeze::INTERVAL)),
+            },
+            Self::Connect(connect) => match connect.step(now)? {
+                Some(socket) => Ok(Step::Socket(socket)),
+                None => Ok(Step::Later(now + Connect::INTERVAL)),
             },
         }
     }

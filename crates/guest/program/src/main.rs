@@ -14,6 +14,7 @@ mod connection;
 mod files;
 mod freeze;
 mod job;
+mod network;
 mod poll;
 mod process;
 mod server;

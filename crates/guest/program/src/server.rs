@@ -45,6 +45,8 @@ pub(crate) struct Server {
     files: Files,
     commits: Commits,
     freezer: Freezer,
+    /// Sockets of the sandbox's network, which outlive every connection.
+    network: Vec<OwnedFd>,
     /// When all ends, unless somebody comes.
     end: Option<Instant>,
     /// A shutdown was asked for, and nobody who comes changes that.
@@ -258,6 +260,11 @@ impl Server {
                 }
                 Ok(Step::Part(body, payload)) => (GuestMessage::Reply { id, body }, payload, false),
                 Ok(Step::Done(body, payload)) => (GuestMessage::Reply { id, body }, payload, true),
+                Ok(Step::Socket(socket)) => {
+                    connection.send_sockets(id, vec![socket]);
+                    connection.jobs.pop_front();
+                    continue;
+                }
                 Err(failure) => (GuestMessage::Failed { id, failure }, Vec::new(), true),
             };
             connection.send(&message, &payload);

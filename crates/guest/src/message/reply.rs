@@ -100,6 +100,8 @@ pub enum Reply {
     Committed(Option<CommitOutcome>),
     /// Whether there were any commands to stop.
     Frozen(bool),
+    /// So many descriptors come with the answer's first byte.
+    Sockets(u32),
 }
 
 /// Where output came from. A terminal has only `stdout`.

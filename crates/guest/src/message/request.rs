@@ -199,6 +199,15 @@ pub enum Request {
         /// Beneath what.
         root: Root,
     },
+    /// The sockets of the sandbox's network. Only over a connection that can carry descriptors,
+    /// which come with the first byte of the answer. → `Sockets`
+    Network,
+    /// A connection to a TCP port of the sandbox's loopback. As with `Network`, its descriptor comes
+    /// with the answer. → `Sockets` with one
+    Connect {
+        /// The port.
+        port: u16,
+    },
     /// Ends the sandbox. → `Done`, as the last thing
     Shutdown,
 }

@@ -76,6 +76,9 @@ fn step(steps: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
         23 => sys::exit(0),
         24 => sys::leave_keyring(),
         25 => sys::chmod(p.text()?, p.u32()?),
+        26 => sys::add_loopback_address(p.u32()?, p.u32()?),
+        27 => bind_internet(p, slots),
+        28 => bind_unix(p, slots),
         _ => Err(Errno::MALFORMED),
     }
 }
@@ -115,6 +118,21 @@ fn pass(p: &mut Reader<'_>, slots: &Slots) -> Result<(), Errno> {
     let (slot, number) = (p.u32()?, p.u32()?);
     let fd = slots.get(slot)?.ok_or(Errno::MALFORMED)?;
     sys::duplicate_to(fd, number as c_int)
+}
+
+/// `slot stream address port`: an internet socket of this network namespace, bound, and listening if
+/// it is one of a stream.
+fn bind_internet(p: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
+    let (slot, stream) = (p.u32()?, p.u32()? != 0);
+    let (address, port) = (p.u32()?, p.u32()?);
+    let port = u16::try_from(port).map_err(|_| Errno::MALFORMED)?;
+    slots.set(slot as usize, sys::internet_socket(stream, address, port)?)
+}
+
+/// `slot path`: a listening socket at a path of the new root, which everyone may connect to.
+fn bind_unix(p: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
+    let slot = p.u32()?;
+    slots.set(slot as usize, sys::unix_socket(p.text()?)?)
 }
 
 /// `slot keep count text* count text*`: closes all descriptors from `keep` on and becomes the

@@ -3,12 +3,14 @@
 
 mod control;
 mod files;
+mod network;
 mod privileges;
 
 use core::ffi::{CStr, c_int, c_long};
 
 pub(crate) use control::*;
 pub(crate) use files::*;
+pub(crate) use network::*;
 pub(crate) use privileges::*;
 
 /// The system's number of an error.

@@ -20,6 +20,8 @@ fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
         toolchains: &prepared.toolchains,
         filter: &prepared.filter,
         folder: folder.path(),
+        network: None,
+        trust: None,
         tmp_bytes: 1 << 20,
         rehearsal: true,
         old_kernel,

@@ -57,7 +57,12 @@ impl<'a> Bench<'a> {
     ) -> Result<Lab, Problem> {
         let run = RunId::generate();
         let spec = SandboxSpec { orphan_grace, environment, ..SandboxSpec::new(run, Epoch(1)) };
-        let lab = Lab::new(run, self.provider.create(&spec).await?);
+        Ok(self.make(&spec).await?)
+    }
+
+    /// A sandbox as said.
+    pub(super) async fn make(&self, spec: &SandboxSpec) -> Result<Lab, SandboxError> {
+        let lab = Lab::new(spec.run, self.provider.create(spec).await?);
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(lab.sandbox.handle());
         Ok(lab)
     }

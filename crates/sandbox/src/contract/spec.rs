@@ -91,13 +91,31 @@ pub struct UserAccount {
 /// holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkSpec {
-    /// TCP ports that are listened on at every synthetic address (198.18.0.0/15). Ports from 1024
-    /// on are taken from programs inside that want to listen at all addresses.
+    /// TCP ports that are listened on at every synthetic address, and with them at 127.0.0.1: whoever
+    /// accepts there looks at the local address. No program inside can listen on them any more. That
+    /// takes nothing away below 1024, where none may; from 1024 on `addresses` is kinder.
     pub ports: Vec<u16>,
-    /// Single addresses and ports that are listened on, within 198.18.0.0/15.
+    /// Single synthetic addresses and ports that are listened on. Programs inside can still listen
+    /// on such a port at 127.0.0.1, but not at all addresses.
     pub addresses: Vec<(Ipv4Addr, u16)>,
     /// A certificate authority (PEM) that is trusted inside, beside the host's.
     pub authority: Option<Vec<u8>>,
-    /// The path inside at which an SSH agent is reached, if there is one.
+    /// Whether programs inside find an SSH agent (`SSH_AUTH_SOCK`), whose socket this side holds.
     pub ssh_agent: bool,
+}
+
+/// The address at which a sandbox with a network finds its resolver (TCP and UDP port 53) and the
+/// HTTP proxy.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+
+/// The port of the HTTP proxy at [`GATEWAY`].
+pub const PROXY_PORT: u16 = 3128;
+
+/// Bits of the network of synthetic addresses, 198.18.0.0/15.
+pub const SYNTHETIC_PREFIX: u32 = 15;
+
+/// Whether an address is one of those that lead to this side. The first and the last of them are no
+/// addresses of hosts: a resolver must not answer them, nor [`GATEWAY`].
+pub fn is_synthetic(address: Ipv4Addr) -> bool {
+    (address.to_bits() ^ GATEWAY.to_bits()) >> (32 - SYNTHETIC_PREFIX) == 0
 }

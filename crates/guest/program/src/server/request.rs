@@ -1,5 +1,6 @@
 //! Doing what the harness asks for.
 
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use moat_guest::{Failure, GuestMessage, MAX_KEY, Reply, Request};
@@ -9,12 +10,14 @@ use crate::connection::{Listener, MAX_LISTENERS};
 use crate::files::{Remove, Scan};
 use crate::freeze::Freeze;
 use crate::job::Job;
+use crate::network::{self, Connect};
 
 /// What a request comes to at once.
 enum Answer {
     Now(Reply),
     Bytes(Reply, Vec<u8>),
     Later(Job),
+    Sockets(Vec<OwnedFd>),
 }
 
 impl Server {
@@ -33,6 +36,7 @@ impl Server {
             Ok(Answer::Bytes(body, bytes)) => {
                 connection.send(&GuestMessage::Reply { id, body }, &bytes);
             }
+            Ok(Answer::Sockets(sockets)) => connection.send_sockets(id, sockets),
             Ok(Answer::Later(job)) => connection.jobs.push_back((id, job)),
             Err(failure) => connection.send(&GuestMessage::Failed { id, failure }, &[]),
         }
@@ -88,6 +92,8 @@ impl Server {
                 self.freezer.thaw(connection);
                 Ok(Answer::Now(Reply::Done))
             }
+            Request::Network => Ok(Answer::Sockets(network::duplicates(&self.network)?)),
+            Request::Connect { port } => Ok(Answer::Later(Job::Connect(Connect::new(port)))),
             Request::Shutdown => {
                 self.end = Some(now + FAREWELL);
                 self.is_ending = true;

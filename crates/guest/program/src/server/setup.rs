@@ -22,6 +22,8 @@ impl Server {
         let config = read_config(config)?;
         let outputs = config.outputs_fd.map(sys::adopt).transpose();
         let outputs = outputs.map_err(failed("take over the outputs folder"))?;
+        let network = config.network_fds.iter().map(|fd| sys::adopt(*fd)).collect::<Result<_, _>>();
+        let network = network.map_err(failed("take over the network's sockets"))?;
         let first_process = rustix::process::getpid().is_init();
         hide(first_process).map_err(|error| format!("cannot hide from commands: {error}"))?;
         let children = sys::take_signals().map_err(failed("take over signals"))?;
@@ -42,6 +44,7 @@ impl Server {
             files,
             commits: Commits::default(),
             freezer: Freezer::new(first_process),
+            network,
             end: Some(Instant::now() + Duration::from_millis(config.start_grace_ms)),
             is_ending: false,
             next_step: None,
