@@ -22,6 +22,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use moat_core::{Hash, OnUnknown, SandboxSettings, ToolNotFound, ToolRecord};
+use moat_egress::policy::NetworkPolicy;
 use moat_sandbox::manifest::{Manifest, ManifestGroup};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,10 @@ pub struct AgentSpec {
     /// How its sandboxes are made.
     #[serde(default, skip_serializing_if = "SandboxDefinition::is_empty")]
     pub sandbox: SandboxDefinition,
+    /// What its sandboxes may reach; nothing by default. An organisation's and a run's policies
+    /// can only take away from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkPolicy>,
     /// What a fresh workspace holds. Host paths are relative to the agent's folder.
     #[serde(default)]
     pub manifest: Manifest,
@@ -131,6 +136,7 @@ impl AgentSpec {
             approvals: Vec::new(),
             limits: Limits::default(),
             sandbox: SandboxDefinition::default(),
+            network: None,
             manifest: Manifest::default(),
             environment: BTreeMap::new(),
             on_unknown: OnUnknown::default(),

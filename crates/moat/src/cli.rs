@@ -1,9 +1,13 @@
 //! What can be typed. Every command's help ends with an example.
 
+mod outfit;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub(crate) use outfit::OutfitArgs;
 
 /// Durable, sandboxed AI agents.
 #[derive(Debug, Parser)]
@@ -192,6 +196,8 @@ pub(crate) struct RunArgs {
     pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) fences: FenceArgs,
+    #[command(flatten)]
+    pub(crate) outfit: OutfitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +218,8 @@ pub(crate) struct ExecArgs {
     pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) fences: FenceArgs,
+    #[command(flatten)]
+    pub(crate) outfit: OutfitArgs,
 }
 
 #[derive(Debug, Args)]

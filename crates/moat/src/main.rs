@@ -9,6 +9,7 @@ mod escape;
 mod exit;
 mod home;
 mod models;
+mod outfit;
 mod view;
 
 use std::io::Write as _;

@@ -54,9 +54,6 @@ pub struct ImageRecord {
 pub struct NetworkSettings {
     /// Policies from the widest level to the narrowest, each with the level's name.
     pub levels: Vec<(String, Value)>,
-    /// Secrets, as they are written on the command line: name, source and hosts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<String>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

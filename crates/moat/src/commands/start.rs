@@ -14,12 +14,13 @@ use moat_sandbox::manifest::Manifest;
 use moat_sandbox::materialise::{HostFolders, Materialised, Progress, materialise};
 
 use super::give_back;
-use crate::cli::{ExecArgs, LimitArgs, RunArgs};
+use crate::cli::{ExecArgs, LimitArgs, OutfitArgs, RunArgs};
 use crate::drive::drive;
 use crate::engine::Engine;
 use crate::escape::escape;
 use crate::exit::{Exit, usage};
 use crate::models::{self, Chosen};
+use crate::outfit;
 
 /// A prompt that is read from standard input is at most this long.
 const MAX_PROMPT_BYTES: u64 = 4 << 20;
@@ -32,8 +33,14 @@ pub(crate) async fn run(engine: &Engine, args: RunArgs) -> anyhow::Result<Exit> 
     let chosen = models::choose(&args.model, &engine.config, None).await?;
     let folders =
         HostFolders::new(std::path::absolute(&args.agent)?).without(&chosen.secrets.each());
-    let setup =
-        Setup { spec, folders, origin: None, limits: &args.limits, stream: !args.model.no_stream };
+    let setup = Setup {
+        spec,
+        folders,
+        origin: None,
+        limits: &args.limits,
+        outfit: &args.outfit,
+        stream: !args.model.no_stream,
+    };
     let new = setup.new_run(engine, &chosen, &prompt).await?;
     let harness =
         engine.harness(chosen.model.clone(), chosen.secrets, &args.fences.allow_missing)?;
@@ -55,6 +62,7 @@ pub(crate) async fn exec(engine: &Engine, args: ExecArgs) -> anyhow::Result<Exit
         folders: HostFolders::new(&folder).without(&chosen.secrets.each()),
         origin: Some(folder),
         limits: &args.limits,
+        outfit: &args.outfit,
         stream: !args.model.no_stream,
     };
     let new = setup.new_run(engine, &chosen, &prompt).await?;
@@ -72,11 +80,14 @@ struct Setup<'a> {
     folders: HostFolders,
     origin: Option<PathBuf>,
     limits: &'a LimitArgs,
+    outfit: &'a OutfitArgs,
     stream: bool,
 }
 
 impl Setup<'_> {
     async fn new_run(self, engine: &Engine, chosen: &Chosen, text: &str) -> anyhow::Result<NewRun> {
+        let (settings, policy) = (self.spec.sandbox_settings(), self.spec.network.clone());
+        let sandbox = outfit::settle(&engine.home, settings, policy, self.outfit)?;
         let files = self.materialise(engine).await?;
         let name = chosen.name.clone().or_else(|| self.spec.model.clone());
         let composed = prompt::compose(&prompt::PromptParts {
@@ -108,7 +119,7 @@ impl Setup<'_> {
                 duration_ms: 0,
             }),
             environment: self.spec.environment(),
-            sandbox: self.spec.sandbox_settings(),
+            sandbox,
             origin: self.origin.map(|folder| Origin {
                 folder: folder.to_string_lossy().into_owned(),
                 masked: files.masked,

@@ -1,0 +1,53 @@
+//! What can be said about sandboxes, wherever one is made.
+
+use clap::Args;
+use moat_core::ByteSize;
+
+/// How sandboxes are made.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Sandbox")]
+pub(crate) struct OutfitArgs {
+    /// Let programs reach HOST, as in `pypi.org`, `*.example.com:8443`, `GET api.example.com/v1`,
+    /// `tcp://db.example.com:5432`, `preset:python`; `!HOST` refuses it. Without --net there is no
+    /// network
+    #[arg(long, value_name = "RULE")]
+    pub(crate) net: Vec<String>,
+    /// Put a secret into requests to its hosts; inside, $NAME is only a placeholder. SOURCE is
+    /// `env:VARIABLE`, `file:PATH` or `command:COMMAND`
+    #[arg(long, value_name = "NAME=SOURCE@HOST")]
+    pub(crate) secret: Vec<String>,
+    /// The root file system: `docker-archive:FILE`, `oci:FOLDER`, a folder, or a name in a
+    /// registry [default: the host's system, read-only]
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// Run commands as user 0 of the image, with a root file system that they may write
+    #[arg(long)]
+    pub(crate) as_root: bool,
+    /// Run commands as this user of the image or the manifest [default: agent]
+    #[arg(long, value_name = "NAME", conflicts_with = "as_root")]
+    pub(crate) user: Option<String>,
+    /// Memory at most, as in 512M
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteSize>,
+    /// Processor cores at most, as in 1.5
+    #[arg(long, value_name = "N", value_parser = cores)]
+    pub(crate) cpus: Option<f64>,
+    /// Processes and threads at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) pids: Option<u64>,
+    /// Workspace and home folder at most, as in 2G
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk: Option<ByteSize>,
+    /// Seconds that one command may run
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout: Option<u64>,
+}
+
+fn cores(text: &str) -> Result<f64, String> {
+    let cores: f64 = text.parse().map_err(|_| "a number of cores, as in 1.5".to_owned())?;
+    if (0.01..=4096.0).contains(&cores) {
+        Ok(cores)
+    } else {
+        Err("a number of cores from 0.01 to 4096".to_owned())
+    }
+}

@@ -1,0 +1,103 @@
+//! How sandboxes are made: what the configuration, an agent and flags say, put together.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use moat_core::{NetworkSettings, SandboxLimits, SandboxSettings};
+use moat_egress::policy::{Level, NetworkPolicy, Policy};
+use serde_json::Value;
+
+use crate::cli::OutfitArgs;
+use crate::exit::usage;
+use crate::home::Home;
+
+const MAX_POLICY_BYTES: u64 = 1 << 20;
+
+/// Lays flags over the settings of an agent. Limits of flags replace the agent's; of the network
+/// they can only take away.
+pub(crate) fn settle(
+    home: &Home,
+    mut settings: SandboxSettings,
+    agent: Option<NetworkPolicy>,
+    args: &OutfitArgs,
+) -> anyhow::Result<SandboxSettings> {
+    lay_over(&mut settings.limits, args);
+    settings.as_root |= args.as_root;
+    settings.run_as = args.user.clone().or(settings.run_as);
+    settings.network = network(home, agent, args)?;
+    Ok(settings)
+}
+
+fn lay_over(limits: &mut SandboxLimits, args: &OutfitArgs) {
+    let over = |now: &mut Option<u64>, flag: Option<u64>| *now = flag.or(*now);
+    over(&mut limits.memory_bytes, args.memory.map(|size| size.0));
+    over(&mut limits.pids, args.pids);
+    // The flag's parser keeps it between 0.01 and 4096.
+    over(&mut limits.cpu_millis, args.cpus.map(|cpus| (cpus * 1000.0).round() as u64));
+    over(&mut limits.disk_bytes, args.disk.map(|size| size.0));
+    over(&mut limits.wall_ms, args.timeout.map(|seconds| seconds.saturating_mul(1000)));
+}
+
+/// The levels of the network's policy, checked against each other. `None`: nothing goes out.
+fn network(
+    home: &Home,
+    agent: Option<NetworkPolicy>,
+    args: &OutfitArgs,
+) -> anyhow::Result<Option<NetworkSettings>> {
+    let mut levels = Vec::new();
+    levels.extend(organisation(home)?.map(|policy| (Level::Organisation, policy)));
+    levels.extend(agent.map(|policy| (Level::Agent, policy)));
+    levels.extend(from_flags(args)?.map(|policy| (Level::Run, policy)));
+    // The organisation only says what would be allowed; a run has to ask.
+    if levels.iter().all(|(level, _)| *level == Level::Organisation) {
+        return Ok(None);
+    }
+    Policy::compose(levels.clone()).map_err(usage)?;
+    let written = levels.into_iter().map(|(level, policy)| {
+        Ok::<_, serde_json::Error>((level.to_string(), serde_json::to_value(policy)?))
+    });
+    Ok(Some(NetworkSettings { levels: written.collect::<Result<_, _>>()? }))
+}
+
+/// `network.toml` of the configuration folder.
+fn organisation(home: &Home) -> anyhow::Result<Option<NetworkPolicy>> {
+    let path = home.config.join("network.toml");
+    let text = match read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.with_context(|| format!("cannot read `{}`", path.display()))?,
+    };
+    let policy = toml::from_str(&text).with_context(|| format!("in `{}`", path.display()))?;
+    Ok(Some(policy))
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    if std::fs::metadata(path)?.len() > MAX_POLICY_BYTES {
+        return Err(std::io::Error::other("it is larger than 1 MiB"));
+    }
+    std::fs::read_to_string(path)
+}
+
+fn from_flags(args: &OutfitArgs) -> anyhow::Result<Option<NetworkPolicy>> {
+    if args.net.is_empty() && args.secret.is_empty() {
+        return Ok(None);
+    }
+    let mut policy = match args.net.is_empty() {
+        true => NetworkPolicy::default(),
+        false => {
+            NetworkPolicy::allowing(&args.net).map_err(|error| usage(format!("--net: {error}")))?
+        }
+    };
+    for text in &args.secret {
+        policy.secrets.push(text.parse().map_err(|error| usage(format!("--secret: {error}")))?);
+    }
+    Ok(Some(policy))
+}
+
+/// The levels of a run, as its journal has them.
+pub(crate) fn levels_of(settings: &NetworkSettings) -> anyhow::Result<Vec<(Level, NetworkPolicy)>> {
+    let read = |(level, policy): &(String, Value)| {
+        let level = serde_json::from_value(Value::from(level.as_str()))?;
+        Ok((level, serde_json::from_value(policy.clone())?))
+    };
+    settings.levels.iter().map(read).collect()
+}
