@@ -86,7 +86,7 @@ fn begins_with_hex(text: &str) -> bool {
 
 /// The path of a rule: it matches itself and what is beneath it, so `/v1` does not match `/v10`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PathPrefix {
+pub(super) struct PathPrefix {
     segments: Vec<String>,
 }
 
