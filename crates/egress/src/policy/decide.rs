@@ -13,9 +13,10 @@ use super::verdict::{Allowed, Denial, DenyReason, Handling, Verdict};
 use super::{HostPattern, Policy};
 
 impl Policy {
-    /// May a connection to a host be made, and what has to be done with its bytes? Where it is
-    /// known already what is spoken over it, that is judged too; what is spoken can be asked about
-    /// again later. An allowed connection says nothing yet about the requests over it.
+    /// May a connection to a host be made, and what has to be done with its bytes? An allowed
+    /// connection says nothing yet about what is spoken over it, if `scheme` is `None`: once that
+    /// is known it has to be asked again with it. It says nothing about requests either; where
+    /// they are seen, each is asked about with [`Policy::request`].
     pub fn connect(&self, host: &Host, port: u16, scheme: Option<Scheme>) -> Verdict {
         self.judge(Attempt { host, port, scheme, request: None })
     }
