@@ -11,17 +11,23 @@
 //! else of Moat; keys of calls are opaque text here.
 
 mod config;
+mod folder_job;
 mod frame;
 mod message;
 #[cfg(feature = "embed")]
 mod program;
 mod raw;
 mod record;
+mod tar;
 
 pub use config::{CONFIG_FD, GuestConfig, LISTENER_FD, RootPaths};
+pub use folder_job::*;
 pub use frame::{Frame, FrameDecoder, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};
 pub use message::*;
 #[cfg(feature = "embed")]
 pub use program::{program, program_arch, program_hash};
 pub use raw::{RawBytes, from_hex, to_hex};
 pub use record::*;
+pub use tar::{
+    MAX_TAR_EXTENSIONS, MAX_TAR_NAME, TarContent, TarError, TarKind, TarMember, TarReader,
+};

@@ -12,6 +12,7 @@
 
 mod connection;
 mod files;
+mod folder_job;
 mod freeze;
 mod job;
 mod network;
@@ -25,8 +26,15 @@ mod tree;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match server::Server::start() {
-        Ok(server) => server.run(),
+    let mut arguments = std::env::args().skip(1);
+    let done = match (arguments.next().as_deref(), arguments.next()) {
+        (Some(moat_guest::FOLDER_JOB), Some(job)) => {
+            folder_job::run(&job).map(|()| ExitCode::SUCCESS)
+        }
+        _ => server::Server::start().map(server::Server::run),
+    };
+    match done {
+        Ok(code) => code,
         Err(reason) => {
             use std::io::Write as _;
             let _ = writeln!(std::io::stderr(), "moat-guest: {reason}");
