@@ -29,8 +29,25 @@ const KEPT: [Kept; 8] = [
 
 /// A bit for each capability that the guest keeps.
 pub(crate) fn kept_by_guest(identity: &Identity) -> u64 {
+    mask(&KEPT, identity)
+}
+
+/// What unpacking an image's layer takes, beneath the one folder that it sees.
+const KEPT_BY_JOB: [Kept; 4] = [
+    kept(0, false, "CHOWN: files get the owners that the layer names"),
+    kept(1, true, "DAC_OVERRIDE: a layer goes on in folders that it closed"),
+    kept(3, true, "FOWNER: modes, times and links of files that belong to others already"),
+    kept(4, true, "FSETID: set-group-id bits stay"),
+];
+
+/// A bit for each capability that unpacking keeps.
+pub(crate) fn kept_by_job(identity: &Identity) -> u64 {
+    mask(&KEPT_BY_JOB, identity)
+}
+
+fn mask(kept: &[Kept], identity: &Identity) -> u64 {
     let same_user = matches!(identity, Identity::Caller { .. });
-    KEPT.iter()
+    kept.iter()
         .inspect(|kept| debug_assert!(!kept.reason.is_empty()))
         .filter(|kept| kept.always || !same_user)
         .fold(0, |mask, kept| mask | 1 << kept.number)

@@ -22,6 +22,9 @@ const FIRST_BASE: u32 = 0x7000_0000;
 const LAST_BASE: u32 = 0x7ffc_0000;
 /// A range for trying fences, in which nothing is ever made.
 pub(crate) const PROBE_BASE: u32 = LAST_BASE;
+/// The range that files of unpacked images belong to on disk; sandboxes see them shifted into their
+/// own range.
+pub(crate) const IMAGE_BASE: u32 = LAST_BASE + RANGE;
 
 /// Who a sandbox is on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,13 +67,14 @@ impl Identity {
         match self {
             Self::Private { base } => {
                 let map = format!("0 {base} {RANGE}\n");
-                Namespaces { flags, uid_map: map.clone(), gid_map: map, deny_setgroups: false }
+                Namespaces { flags, uid_map: map.clone(), gid_map: map, ..Namespaces::default() }
             }
             Self::Caller { uid, gid } => Namespaces {
                 flags,
                 uid_map: format!("{AGENT} {uid} 1\n"),
                 gid_map: format!("{AGENT} {gid} 1\n"),
                 deny_setgroups: true,
+                shifted: None,
             },
         }
     }
@@ -116,7 +120,7 @@ pub(crate) fn has_private_ranges(uid_map: &str) -> bool {
         else {
             return false;
         };
-        inside <= u64::from(FIRST_BASE) && inside + count >= u64::from(LAST_BASE + RANGE)
+        inside <= u64::from(FIRST_BASE) && inside + count >= u64::from(IMAGE_BASE + RANGE)
     })
 }
 

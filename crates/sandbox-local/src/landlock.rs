@@ -42,3 +42,9 @@ pub(crate) fn step<R>(required: bool, add: impl FnOnce(&Step<'_>) -> R) -> R {
     let rules = RULES.map(|(access, path, _reason)| (access, Path::new(path)));
     add(&Step::Landlock { required, files: ALL, scoped: SCOPED, rules: &rules })
 }
+
+/// The same for a program whose root is a single folder, which it may change.
+pub(crate) fn whole_root<R>(add: impl FnOnce(&Step<'_>) -> R) -> R {
+    let rules = [(ALL, Path::new("/"))];
+    add(&Step::Landlock { required: false, files: ALL, scoped: SCOPED, rules: &rules })
+}

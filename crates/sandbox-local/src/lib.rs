@@ -16,6 +16,7 @@ mod create;
 mod environment;
 mod fences;
 mod folder;
+mod folder_job;
 mod handle;
 mod identity;
 mod landlock;
@@ -34,8 +35,10 @@ mod seccomp;
 mod system;
 mod toolchains;
 mod trust;
+mod unpacker;
 
 pub use fences::{Fence, FenceState, FenceStatus, UnknownFence};
 pub use options::LocalOptions;
 pub use provider::LocalProvider;
 pub use toolchains::TOOLCHAIN_VARIABLES;
+pub use unpacker::LocalUnpacker;

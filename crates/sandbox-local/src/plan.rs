@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::fences::Fence;
 
@@ -22,7 +22,9 @@ impl Slot {
     pub(crate) const CONFIG: Self = Self(1);
     /// The guest program; comes with the plan.
     pub(crate) const PROGRAM: Self = Self(2);
-    const FIRST_FREE: u32 = 3;
+    /// The tree with shifted owners, if the plan has one.
+    pub(crate) const SHIFTED: Self = Self(3);
+    const FIRST_FREE: u32 = 4;
 }
 
 /// One thing that the launcher does. Paths are relative to the new root while it is being made.
@@ -43,6 +45,12 @@ pub(crate) enum Step<'a> {
         options: &'a str,
     },
     Bind {
+        slot: Slot,
+        attributes: u32,
+        target: &'a Path,
+    },
+    /// The mount in the slot, which is nowhere yet, comes to be at the target.
+    Attach {
         slot: Slot,
         attributes: u32,
         target: &'a Path,
@@ -146,7 +154,13 @@ pub(crate) struct Namespaces {
     pub(crate) gid_map: String,
     /// Forbids `setgroups`, without which an ordinary user may map no group.
     pub(crate) deny_setgroups: bool,
+    /// A tree of the host that is to come into [`Slot::SHIFTED`], and how its owners are shifted:
+    /// in the form of a `uid_map`, from owners on disk to owners on this host.
+    pub(crate) shifted: Option<(PathBuf, String)>,
 }
+
+/// The launcher's number of shifting owners.
+const SHIFT: u32 = 0xffff_0007;
 
 /// A plan in the making.
 #[derive(Debug)]
@@ -166,6 +180,9 @@ impl Plan {
         put_u32(&mut bytes, namespaces.deny_setgroups.into());
         put_bytes(&mut bytes, namespaces.uid_map.as_bytes());
         put_bytes(&mut bytes, namespaces.gid_map.as_bytes());
+        let (shifted, map) = namespaces.shifted.clone().unwrap_or_default();
+        put_path(&mut bytes, &shifted);
+        put_bytes(&mut bytes, map.as_bytes());
         Self {
             bytes,
             names: Vec::new(),
@@ -216,6 +233,7 @@ impl Plan {
             0xffff_0004 => ("forbid changing groups in the user namespace".into(), user),
             0xffff_0005 => ("map user ids".into(), user),
             0xffff_0006 => ("map group ids".into(), user),
+            SHIFT => ("shift the owners of the image's files".into(), None),
             _ => match self.names.get(step as usize) {
                 Some((name, fence)) => (name.clone(), *fence),
                 None => ("end the plan".into(), None),
@@ -239,6 +257,10 @@ fn encode(step: &Step<'_>, old_kernel: bool, to: &mut Vec<u8>) -> u32 {
             put_text(to, options.as_bytes());
         }),
         Step::Bind { slot, attributes, target } => put(to, 4, |to| {
+            put_numbers(to, &[slot.0, *attributes, old_kernel.into()]);
+            put_path(to, target);
+        }),
+        Step::Attach { slot, attributes, target } => put(to, 40, |to| {
             put_numbers(to, &[slot.0, *attributes, old_kernel.into()]);
             put_path(to, target);
         }),

@@ -14,7 +14,7 @@ use crate::create::{self, Newborn, Place};
 use crate::fences::{Fence, FenceState, FenceStatus, Probe, probe_all};
 use crate::folder::{self, Folder, Record};
 use crate::handle::Handle;
-use crate::identity::{Identity, can_map_ranges};
+use crate::identity::{IMAGE_BASE, Identity, can_map_ranges};
 use crate::launcher::StepFailed;
 use crate::options::LocalOptions;
 use crate::prepared::Prepared;
@@ -31,7 +31,7 @@ pub struct LocalProvider {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     options: LocalOptions,
     sandboxes: PathBuf,
     /// Whether the caller may map ranges of ids, or only himself.
@@ -89,6 +89,10 @@ impl LocalProvider {
     /// [`SandboxError::Setup`] if the state folder cannot be read.
     pub fn reap(&self) -> Result<usize, SandboxError> {
         reap::reap(&self.shared.sandboxes).map_err(|error| setup("look for ended sandboxes", error))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Runs something that blocks, beside the tasks of this thread.
@@ -164,23 +168,40 @@ impl Shared {
         Ok(self.prepared.get_or_init(|| made))
     }
 
-    fn place(&self) -> Result<Place<'_>, StepFailed> {
-        Ok(Place {
+    fn place<'a>(&'a self, prepared: &'a Prepared) -> Place<'a> {
+        Place {
             options: &self.options,
             sandboxes: &self.sandboxes,
             private: self.private,
-            prepared: self.prepared()?,
+            prepared,
+        }
+    }
+
+    /// Whose the files of unpacked images are.
+    pub(crate) fn image_identity(&self) -> Identity {
+        if self.private { Identity::Private { base: IMAGE_BASE } } else { Identity::caller() }
+    }
+
+    /// Makes a sandbox.
+    fn make(&self, spec: &SandboxSpec) -> Result<(Newborn, Vec<String>), SandboxError> {
+        self.with_missing(&spec.allow_missing, |prepared, missing| {
+            let newborn = create::create(&self.place(prepared), spec, missing)?;
+            Ok((newborn, names(missing)))
         })
     }
 
-    /// Makes a sandbox. When a step fails that a fence needs, every fence is tried by itself, and
-    /// the sandbox is made without those that are missing and may be.
-    fn make(&self, spec: &SandboxSpec) -> Result<(Newborn, Vec<String>), SandboxError> {
-        let allowed = allowed(spec)?;
-        let place = self.place()?;
+    /// Does what needs fences. When a step fails that a fence needs, every fence is tried by
+    /// itself, and it is done again without those that are missing and may be.
+    pub(crate) fn with_missing<T>(
+        &self,
+        allow_missing: &[String],
+        work: impl Fn(&Prepared, &BTreeSet<Fence>) -> Result<T, StepFailed>,
+    ) -> Result<T, SandboxError> {
+        let allowed = allowed(allow_missing)?;
+        let prepared = self.prepared()?;
         let mut missing: BTreeSet<Fence> = self.lacking().intersection(&allowed).copied().collect();
-        let failed = match create::create(&place, spec, &missing) {
-            Ok(newborn) => return Ok((newborn, names(&missing))),
+        let failed = match work(prepared, &missing) {
+            Ok(done) => return Ok(done),
             Err(failed) => failed,
         };
         if failed.fence.is_none() {
@@ -198,9 +219,9 @@ impl Shared {
         if missing.is_empty() {
             return Err(failed.into());
         }
-        let newborn = create::create(&place, spec, &missing)?;
+        let done = work(prepared, &missing)?;
         self.lacking().extend(&missing);
-        Ok((newborn, names(&missing)))
+        Ok(done)
     }
 
     fn lacking(&self) -> std::sync::MutexGuard<'_, BTreeSet<Fence>> {
@@ -264,11 +285,11 @@ fn names(fences: &BTreeSet<Fence>) -> Vec<String> {
     fences.iter().map(|fence| fence.name().to_owned()).collect()
 }
 
-fn allowed(spec: &SandboxSpec) -> Result<BTreeSet<Fence>, SandboxError> {
+fn allowed(names: &[String]) -> Result<BTreeSet<Fence>, SandboxError> {
     let parse = |name: &String| {
         name.parse().map_err(|error| setup("understand which fences may be missing", error))
     };
-    spec.allow_missing.iter().map(parse).collect()
+    names.iter().map(parse).collect()
 }
 
 fn refusal(status: &FenceStatus) -> SandboxError {

@@ -19,6 +19,7 @@
 mod landlock;
 mod plan;
 mod remount;
+mod shift;
 mod steps;
 mod sys;
 
@@ -39,6 +40,7 @@ mod stage {
     pub(crate) const SETGROUPS: u32 = 0xffff_0004;
     pub(crate) const UID_MAP: u32 = 0xffff_0005;
     pub(crate) const GID_MAP: u32 = 0xffff_0006;
+    pub(crate) const SHIFT: u32 = 0xffff_0007;
 }
 
 /// The entry point that the C library calls.
@@ -71,6 +73,10 @@ fn launch(control: c_int, message: &mut Message) -> Result<(), Failed> {
     let bytes = message.receive(control, &mut slots).map_err(at(stage::RECEIVE))?;
     let plan = Plan::read(&mut Reader::new(bytes)).map_err(at(stage::READ))?;
 
+    if let Some((path, map)) = plan.shifted {
+        let mount = shift::shifted(path, map).map_err(at(stage::SHIFT))?;
+        slots.set(Slots::SHIFTED, mount).map_err(at(stage::SHIFT))?;
+    }
     let (gate_out, gate_in) = sys::pipe().map_err(at(stage::CLONE))?;
     let child = sys::clone(plan.namespaces).map_err(at(stage::CLONE))?;
     if child == 0 {

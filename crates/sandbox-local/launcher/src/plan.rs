@@ -1,7 +1,8 @@
 //! How a plan is written down: little-endian numbers, texts that end with a zero byte.
 //!
 //! ```text
-//! plan  = "MOATPLN1" namespaces:u64 deny_setgroups:u32 uid_map:bytes gid_map:bytes step*
+//! plan  = "MOATPLN1" namespaces:u64 deny_setgroups:u32 uid_map:bytes gid_map:bytes
+//!         shifted:text shifted_map:bytes step*
 //! step  = code:u32 bytes
 //! bytes = length:u32 byte* padding to a multiple of four
 //! text  = bytes whose last is zero, and no other
@@ -25,6 +26,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) uid_map: &'a [u8],
     /// Content of `/proc/PID/gid_map`.
     pub(crate) gid_map: &'a [u8],
+    /// A tree of the host whose owners are shifted, and how; it comes into a slot of its own.
+    pub(crate) shifted: Option<(&'a CStr, &'a [u8])>,
     /// The steps.
     pub(crate) steps: Reader<'a>,
 }
@@ -38,7 +41,9 @@ impl<'a> Plan<'a> {
         let deny_setgroups = reader.u32()? != 0;
         let uid_map = reader.bytes()?;
         let gid_map = reader.bytes()?;
-        Ok(Self { namespaces, deny_setgroups, uid_map, gid_map, steps: *reader })
+        let (shifted, map) = (reader.text()?, reader.bytes()?);
+        let shifted = (!shifted.is_empty()).then_some((shifted, map));
+        Ok(Self { namespaces, deny_setgroups, uid_map, gid_map, shifted, steps: *reader })
     }
 }
 

@@ -5,7 +5,7 @@ use core::ffi::{CStr, c_int};
 
 use crate::plan::Reader;
 use crate::sys::{self, Errno};
-use crate::{landlock, remount};
+use crate::{landlock, remount, shift};
 
 /// More than any plan opens.
 const SLOTS: usize = 256;
@@ -18,6 +18,9 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
+    /// The tree with shifted owners.
+    pub(crate) const SHIFTED: usize = 3;
+
     pub(crate) fn new() -> Self {
         Self { fds: [-1; SLOTS] }
     }
@@ -79,6 +82,7 @@ fn step(steps: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
         26 => sys::add_loopback_address(p.u32()?, p.u32()?),
         27 => bind_internet(p, slots),
         28 => bind_unix(p, slots),
+        40 => attach(p, slots),
         _ => Err(Errno::MALFORMED),
     }
 }
@@ -101,6 +105,15 @@ fn bind(p: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
     let target = p.text()?;
     let Some(fd) = slots.get(slot)? else { return Ok(()) };
     sys::bind(fd, target)?;
+    remount::set_attributes(target, attributes, old)
+}
+
+/// `slot attributes old target`: the mount in the slot, which is nowhere yet, comes to be at the
+/// target and gets the attributes.
+fn attach(p: &mut Reader<'_>, slots: &Slots) -> Result<(), Errno> {
+    let (slot, attributes, old) = (p.u32()?, p.u32()?, p.u32()? != 0);
+    let target = p.text()?;
+    shift::attach(slots.get(slot)?.ok_or(Errno::MALFORMED)?, target)?;
     remount::set_attributes(target, attributes, old)
 }
 

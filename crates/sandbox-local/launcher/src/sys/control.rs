@@ -126,6 +126,16 @@ pub(crate) fn pass_gate(gate: c_int) -> Result<(), Errno> {
 
 /// Writes a whole small file of `/proc/PID/`.
 pub(crate) fn write_proc(pid: c_int, name: &str, content: &[u8]) -> Result<(), Errno> {
+    let fd = open_proc(pid, name, libc::O_WRONLY as u32)?;
+    // SAFETY: the buffer is live and of the given length.
+    let written = unsafe { libc::write(fd, content.as_ptr().cast(), content.len()) };
+    let error = Errno::last();
+    super::close(fd);
+    if written == content.len() as isize { Ok(()) } else { Err(error) }
+}
+
+/// Opens a file of `/proc/PID/`.
+pub(crate) fn open_proc(pid: c_int, name: &str, flags: u32) -> Result<c_int, Errno> {
     let mut path = [0_u8; 48];
     let mut digits = [0_u8; 10];
     let parts: [&[u8]; 4] = [b"/proc/", decimal(pid, &mut digits), b"/", name.as_bytes()];
@@ -136,12 +146,7 @@ pub(crate) fn write_proc(pid: c_int, name: &str, content: &[u8]) -> Result<(), E
         length += part.len();
     }
     let path = core::ffi::CStr::from_bytes_until_nul(&path).map_err(|_| Errno::MALFORMED)?;
-    let fd = open(path, libc::O_WRONLY as u32)?;
-    // SAFETY: the buffer is live and of the given length.
-    let written = unsafe { libc::write(fd, content.as_ptr().cast(), content.len()) };
-    let error = Errno::last();
-    super::close(fd);
-    if written == content.len() as isize { Ok(()) } else { Err(error) }
+    open(path, flags)
 }
 
 fn decimal(number: c_int, digits: &mut [u8; 10]) -> &[u8] {
