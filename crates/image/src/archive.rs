@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use moat_guest::{TarError, TarKind, TarReader};
 
-use crate::source::{Place, open};
 use crate::ImageError;
+use crate::source::{Place, open};
 
 /// Members that an archive of an image may have; each layer is a few.
 const MAX_MEMBERS: usize = 20_000;

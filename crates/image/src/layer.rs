@@ -107,7 +107,7 @@ impl Tar {
 
 /// Decompresses by what the first bytes say, which is what engines do: media types have lied.
 enum Decoder {
-    Plain(Stored),
+    Plain(Box<Stored>),
     Gzip(Box<MultiGzDecoder<Stored>>),
     Zstd(Box<Zstd>),
 }
@@ -120,13 +120,13 @@ impl Decoder {
         } else if is_zstd(start) {
             Self::Zstd(Box::new(Zstd::new(stored)))
         } else {
-            Self::Plain(stored)
+            Self::Plain(Box::new(stored))
         })
     }
 
     fn into_stored(self) -> Stored {
         match self {
-            Self::Plain(stored) => stored,
+            Self::Plain(stored) => *stored,
             Self::Gzip(decoder) => decoder.into_inner(),
             Self::Zstd(decoder) => decoder.stored,
         }

@@ -67,7 +67,8 @@ pub(crate) fn parse(bytes: &[u8], what: &str) -> Result<Manifest, ImageError> {
 /// Chooses from an index: what is for this machine, and by the tag if one is wanted.
 pub(crate) fn choose(all: Vec<Descriptor>, tag: Option<&str>) -> Result<Descriptor, ImageError> {
     let (os, architecture) = platform();
-    let named = |one: &Descriptor| one.annotations.as_ref().and_then(|all| all.get(REF_NAME)).cloned();
+    let named =
+        |one: &Descriptor| one.annotations.as_ref().and_then(|all| all.get(REF_NAME)).cloned();
     let found = || {
         let names = all.iter().map(|one| {
             let place = one.platform.as_ref().map_or("no platform".to_owned(), |platform| {
@@ -81,9 +82,10 @@ pub(crate) fn choose(all: Vec<Descriptor>, tag: Option<&str>) -> Result<Descript
     };
     let fits = |one: &&Descriptor| {
         let tagged = tag.is_none_or(|tag| named(one).as_deref() == Some(tag));
-        let here = one.platform.as_ref().is_none_or(|platform| {
-            platform.os == os && platform.architecture == architecture
-        });
+        let here = one
+            .platform
+            .as_ref()
+            .is_none_or(|platform| platform.os == os && platform.architecture == architecture);
         tagged && here
     };
     let mut fitting = all.iter().filter(fits);

@@ -118,8 +118,7 @@ fn is_tag(tag: &str) -> bool {
 impl FromStr for ImageReference {
     type Err = ImageError;
     fn from_str(text: &str) -> Result<Self, ImageError> {
-        let wrong =
-            |reason: String| ImageError::Reference { text: shown(text), reason };
+        let wrong = |reason: String| ImageError::Reference { text: shown(text), reason };
         let nonempty = |path: &str| {
             if path.is_empty() {
                 return Err(wrong("a path is missing".to_owned()));

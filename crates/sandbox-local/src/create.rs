@@ -7,20 +7,24 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use moat_guest::{GuestConfig, RawBytes, RootPaths};
-use moat_sandbox::{Root, SandboxSpec};
+use moat_sandbox::{Root, RootFilesystem, SandboxSpec};
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::environment;
+use crate::environment::{self, Circumstances};
 use crate::fences::Fence;
 use crate::folder::{Folder, Record};
 use crate::identity::{AGENT, Identity, any_range};
+use crate::image;
 use crate::launcher::{StepFailed, launch};
 use crate::network::Network;
 use crate::options::LocalOptions;
+use crate::plan::SHIFT_OWNERS;
 use crate::prepared::Prepared;
 use crate::process::ProcessId;
-use crate::root::{self, NETWORK_FD, OUTPUTS_FD, Parts};
+use crate::root::{self, ImageRoot, NETWORK_FD, OUTPUTS_FD, Parts};
+use crate::roster::Roster;
 use crate::system;
+use crate::toolchains::Toolchains;
 use crate::trust::{self, HostTrust};
 
 /// Where sandboxes of one provider are, and what they share.
@@ -85,10 +89,7 @@ pub(crate) fn create(
 ) -> Result<Newborn, StepFailed> {
     system::check_devices()?;
     let (id, identity, folder) = claim(place)?;
-    let toolchains = &place.prepared.toolchains;
-    let started = folder
-        .furnish(&identity, toolchains)
-        .map_err(|error| StepFailed::new("furnish the sandbox's folder", error))
+    let started = furnish(place, spec, &identity, &folder)
         .and_then(|()| start(place, spec, missing, &identity, &folder));
     match started {
         Ok(process) => Ok(Newborn { id, process, folder: Some(folder) }),
@@ -122,6 +123,23 @@ fn claim(place: &Place<'_>) -> Result<(String, Identity, Folder), StepFailed> {
     Err(StepFailed::new("make the sandbox's folder", "all names are taken; run the reaper"))
 }
 
+fn furnish(
+    place: &Place<'_>,
+    spec: &SandboxSpec,
+    identity: &Identity,
+    folder: &Folder,
+) -> Result<(), StepFailed> {
+    let furnish = || match &spec.root {
+        RootFilesystem::Host => folder.furnish(identity, &place.prepared.toolchains),
+        RootFilesystem::Image { writable, .. } => {
+            // Toolchains of the host are made for the host's libraries.
+            folder.furnish(identity, &Toolchains::default())?;
+            if *writable { folder.furnish_layer(identity) } else { Ok(()) }
+        }
+    };
+    furnish().map_err(|error| StepFailed::new("furnish the sandbox's folder", error))
+}
+
 fn start(
     place: &Place<'_>,
     spec: &SandboxSpec,
@@ -134,22 +152,40 @@ fn start(
         folder.listen().map_err(|error| StepFailed::new("make the guest's socket", error))?;
     let network = network(spec, missing)?;
     let trust = trust(place, spec, folder)?;
-    let config = config(place, spec, network.as_ref(), trust.is_some())?;
-    let plan = root::plan(&Parts {
+    let image = image::open(&spec.root, identity, place.sandboxes)?;
+    let bash = match &image {
+        Some(image) => image.has("bin/bash"),
+        None => prepared.bash,
+    };
+    let roster = Roster::new(image.as_ref(), if bash { "/bin/bash" } else { "/bin/sh" });
+    let config = config(place, spec, network.as_ref(), trust.is_some(), bash)?;
+    let mut parts = Parts {
         identity,
         missing,
         system: &prepared.system,
         toolchains: &prepared.toolchains,
         filter: &prepared.filter,
         folder: folder.path(),
+        image: image.as_ref().map(|image| &image.root),
+        roster: &roster,
         network: network.as_ref(),
         trust,
         tmp_bytes: place.options.tmp_bytes,
         rehearsal: false,
         old_kernel: false,
-    });
+    };
     let descriptors = [listener.as_fd(), config.as_fd(), prepared.guest.as_fd()];
-    let pid = launch(&prepared.launcher, &plan, &descriptors)?;
+    let mut launched = launch(&prepared.launcher, &root::plan(&parts), &descriptors);
+    let unshifted = image.as_ref().map(|image| ImageRoot { shift: None, ..image.root.clone() });
+    if launched.as_ref().is_err_and(|failed| failed.step == SHIFT_OWNERS)
+        && let Some(image) = unshifted.as_ref().filter(|image| !image.writable)
+    {
+        // The file system, or the kernel, cannot: the image is used all the same, and its files
+        // belong to nobody inside.
+        parts.image = Some(image);
+        launched = launch(&prepared.launcher, &root::plan(&parts), &descriptors);
+    }
+    let pid = launched?;
     let recorded = ProcessId::of(pid).and_then(|process| {
         folder.write_record(&Record { process: process.clone() })?;
         Ok(process)
@@ -189,7 +225,12 @@ fn config(
     spec: &SandboxSpec,
     network: Option<&Network>,
     trusts: bool,
+    bash: bool,
 ) -> Result<OwnedFd, StepFailed> {
+    let image = match &spec.root {
+        RootFilesystem::Host => None,
+        RootFilesystem::Image { environment, .. } => Some(environment),
+    };
     let mut variables = network.map(Network::environment).unwrap_or_default();
     variables.extend(trusts.then(trust::environment).into_iter().flatten());
     let sockets = network.map_or(0, Network::count);
@@ -209,12 +250,13 @@ fn config(
         network_fds: (NETWORK_FD..).take(sockets).collect(),
         uid: AGENT,
         gid: AGENT,
-        environment: environment::compose(
-            &prepared.toolchains,
-            prepared.bash,
-            variables,
-            &spec.environment,
-        ),
+        environment: environment::compose(Circumstances {
+            toolchains: &prepared.toolchains,
+            bash,
+            image,
+            network: variables,
+            wanted: &spec.environment,
+        }),
         output_spool: place.options.output_spool,
         max_processes: 1024,
     };

@@ -28,28 +28,51 @@ const FIXED: [(&str, &str); 13] = [
     ("PYTHONUNBUFFERED", "1"),
 ];
 
-/// Everything that a command finds in its environment; `network` is what its network adds.
-pub(crate) fn compose(
-    toolchains: &Toolchains,
-    bash: bool,
-    network: BTreeMap<String, String>,
-    wanted: &BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
+/// What decides about the environment, beside the fixed list.
+pub(crate) struct Circumstances<'a> {
+    pub(crate) toolchains: &'a Toolchains,
+    /// Whether there is `bash`.
+    pub(crate) bash: bool,
+    /// What the image asks for, if the sandbox is on one.
+    pub(crate) image: Option<&'a BTreeMap<String, String>>,
+    /// What the network adds.
+    pub(crate) network: BTreeMap<String, String>,
+    /// What is asked for.
+    pub(crate) wanted: &'a BTreeMap<String, String>,
+}
+
+/// Names that an image does not decide about: they are of the sandbox's own user.
+const NOT_OF_IMAGE: [&str; 5] = ["HOME", "USER", "LOGNAME", "SHELL", "TMPDIR"];
+
+/// Everything that a command finds in its environment.
+pub(crate) fn compose(from: Circumstances<'_>) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> =
         FIXED.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    if !bash {
+    if !from.bash {
         all.insert("SHELL".to_owned(), "/bin/sh".to_owned());
     }
-    let mut path = HOME_PATH.to_owned();
-    for folder in toolchains.path() {
-        path.push(':');
-        path.push_str(folder);
+    match from.image {
+        Some(image) => {
+            all.insert("PATH".to_owned(), SYSTEM_PATH.to_owned());
+            let decided = image.iter().filter(|(name, _)| !NOT_OF_IMAGE.contains(&name.as_str()));
+            all.extend(decided.map(|(name, value)| (name.clone(), value.clone())));
+            if let Some(path) = all.get_mut("PATH") {
+                *path = format!("{HOME_PATH}:{path}");
+            }
+        }
+        None => {
+            let mut path = HOME_PATH.to_owned();
+            for folder in from.toolchains.path() {
+                path.push(':');
+                path.push_str(folder);
+            }
+            path.push(':');
+            path.push_str(SYSTEM_PATH);
+            all.insert("PATH".to_owned(), path);
+            all.extend(from.toolchains.environment().iter().cloned());
+        }
     }
-    path.push(':');
-    path.push_str(SYSTEM_PATH);
-    all.insert("PATH".to_owned(), path);
-    all.extend(toolchains.environment().iter().cloned());
-    all.extend(network);
-    all.extend(wanted.iter().map(|(name, value)| (name.clone(), value.clone())));
+    all.extend(from.network);
+    all.extend(from.wanted.iter().map(|(name, value)| (name.clone(), value.clone())));
     all
 }

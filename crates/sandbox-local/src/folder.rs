@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/sandboxes/ID/       0700, the caller's
 //!   workspace/ home/ outputs/
+//!   layer/upper/ layer/work/  what was written over an image, if the sandbox may
 //!   guest.sock              where the guest answers
 //!   sandbox.json            its first process
 //!   trust.pem trust.jks     the authorities that it trusts, if it has one of its own
@@ -27,6 +28,8 @@ use crate::trust::Bundle;
 
 const SOCKET: &str = "guest.sock";
 const RECORD: &str = "sandbox.json";
+/// What was written over an image.
+pub(crate) const LAYER: &str = "layer";
 /// The certificate authorities that are trusted inside, as text.
 pub(crate) const TRUST: &str = "trust.pem";
 /// The same for Java.
@@ -79,6 +82,17 @@ impl Folder {
             if let Some(owner) = identity.host_agent() {
                 lchown(&link, Some(owner), Some(owner))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Makes what takes up changes of an image.
+    pub(crate) fn furnish_layer(&self, identity: &Identity) -> io::Result<()> {
+        let layer = self.path.join(LAYER);
+        for path in [layer.clone(), layer.join("upper"), layer.join("work")] {
+            fs::DirBuilder::new().mode(0o755).create(&path)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+            give(&path, identity.host_root())?;
         }
         Ok(())
     }

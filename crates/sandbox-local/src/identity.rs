@@ -95,6 +95,24 @@ impl Identity {
         }
     }
 
+    /// Who is user 0 inside, on the host; absent: whoever makes it stands for him.
+    pub(crate) fn host_root(&self) -> Option<u32> {
+        match self {
+            Self::Private { base } => Some(*base),
+            Self::Caller { .. } => None,
+        }
+    }
+
+    /// How owners on disk become this sandbox's, in the form of a `uid_map`; `None`: they are left
+    /// as they are. An unpacked image belongs to the range of images, any other folder to the
+    /// host's own users.
+    pub(crate) fn shift(&self, owner_of_root: u32) -> Option<String> {
+        let Self::Private { base } = self else { return None };
+        let unpacked = (IMAGE_BASE..IMAGE_BASE + RANGE).contains(&owner_of_root);
+        let on_disk = if unpacked { IMAGE_BASE } else { 0 };
+        Some(format!("{on_disk} {base} {RANGE}\n"))
+    }
+
     /// Who owns what only the guest may write, on the host; absent: whoever makes it.
     pub(crate) fn host_guest(&self) -> Option<u32> {
         match self {

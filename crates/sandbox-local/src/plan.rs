@@ -159,8 +159,9 @@ pub(crate) struct Namespaces {
     pub(crate) shifted: Option<(PathBuf, String)>,
 }
 
-/// The launcher's number of shifting owners.
+/// The launcher's number of shifting owners, and what that is called.
 const SHIFT: u32 = 0xffff_0007;
+pub(crate) const SHIFT_OWNERS: &str = "shift the owners of the image's files";
 
 /// A plan in the making.
 #[derive(Debug)]
@@ -233,7 +234,7 @@ impl Plan {
             0xffff_0004 => ("forbid changing groups in the user namespace".into(), user),
             0xffff_0005 => ("map user ids".into(), user),
             0xffff_0006 => ("map group ids".into(), user),
-            SHIFT => ("shift the owners of the image's files".into(), None),
+            SHIFT => (SHIFT_OWNERS.into(), None),
             _ => match self.names.get(step as usize) {
                 Some((name, fence)) => (name.clone(), *fence),
                 None => ("end the plan".into(), None),

@@ -5,25 +5,29 @@
 //! system of memory, moves into it and lets go of the old one; then it gives up what it may, fence
 //! by fence, each needing what the next takes away; the filter on system calls comes last.
 
+mod image;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::fences::Fence;
 use crate::folder;
-use crate::identity::{AGENT, Identity};
+use crate::identity::Identity;
 use crate::network::{Network, RESOLV_CONF};
 use crate::plan::{Plan, Slot, Step, attribute};
+use crate::roster::Roster;
 use crate::seccomp::Filter;
 use crate::system::{DEVICES, Shown};
 use crate::toolchains::Toolchains;
 use crate::trust::{self, HostTrust};
 use crate::{capabilities, landlock};
-use tree::Tree;
+pub(crate) use image::ImageRoot;
+use image::ImageSources;
+use tree::{Phase, Tree};
 
 /// The descriptor at which the guest finds its way to write outputs.
 pub(crate) const OUTPUTS_FD: i32 = 5;
@@ -40,6 +44,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) filter: &'a Filter,
     /// The sandbox's folder on the host; the new root is mounted over it, in here only.
     pub(crate) folder: &'a Path,
+    /// The image that it is on; `None`: the host's system.
+    pub(crate) image: Option<&'a ImageRoot>,
+    /// Who there is in it.
+    pub(crate) roster: &'a Roster,
     /// Its network, and who is trusted in it.
     pub(crate) network: Option<&'a Network>,
     /// The host's bundles of certificate authorities, where the sandbox has its own bundle.
@@ -80,27 +88,20 @@ const HIDDEN_FOLDERS: [&str; 4] = ["acpi", "asound", "scsi", "driver"];
 const READ_ONLY_FOLDERS: [&str; 4] = ["sys", "irq", "bus", "fs"];
 
 /// Folders of the root with nothing in them.
-const EMPTY_FOLDERS: [&str; 5] = ["run", "var", "mnt", "srv", "sys"];
+const EMPTY_FOLDERS: [&str; 4] = ["run", "var", "mnt", "srv"];
 
-const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\n\
-    agent:x:1000:1000:agent:/home/agent:/bin/bash\n\
-    nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
-const GROUP: &str = "root:x:0:\ntty:x:5:\nagent:x:1000:\nnogroup:x:65534:\n";
 const HOSTS: &str = "127.0.0.1\tlocalhost moat\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n\
     networks: files\nprotocols: files\nservices: files\n";
 
 /// Files of `/etc` that are the sandbox's own. `resolv.conf` is empty: without a network
 /// there is nobody to ask.
-const SETTINGS: [(&str, &str); 7] = [
-    ("etc/passwd", PASSWD),
-    ("etc/group", GROUP),
-    ("etc/hosts", HOSTS),
-    ("etc/hostname", "moat\n"),
-    ("etc/nsswitch.conf", NSSWITCH),
-    ("etc/resolv.conf", ""),
-    ("etc/shells", "/bin/sh\n/bin/bash\n"),
-];
+const SETTINGS: [(&str, &str); 3] =
+    [("etc/hosts", HOSTS), ("etc/hostname", "moat\n"), ("etc/resolv.conf", "")];
+
+/// Those that an image has its own of.
+const SETTINGS_OF_HOST: [(&str, &str); 2] =
+    [("etc/nsswitch.conf", NSSWITCH), ("etc/shells", "/bin/sh\n/bin/bash\n")];
 
 impl Parts<'_> {
     /// The namespaces that are made.
@@ -116,7 +117,9 @@ impl Parts<'_> {
 
 /// Composes the plan.
 pub(crate) fn plan(parts: &Parts<'_>) -> Plan {
-    let mut plan = Plan::new(&parts.identity.namespaces(parts.namespaces()));
+    let mut namespaces = parts.identity.namespaces(parts.namespaces());
+    namespaces.shifted = parts.image.and_then(ImageRoot::shifted);
+    let mut plan = Plan::new(&namespaces);
     if parts.old_kernel {
         plan.as_on_old_kernels();
     }
@@ -125,7 +128,23 @@ pub(crate) fn plan(parts: &Parts<'_>) -> Plan {
     let sources = Sources::open(&mut plan, parts);
     begin_root(&mut plan, parts);
 
-    let mut tree = Tree::new(&mut plan);
+    match parts.image {
+        Some(image) => image::make(&mut plan, parts, &sources, image),
+        None => compose(&mut Tree::new(&mut plan, Phase::All), parts, &sources),
+    }
+    let mut sockets = match parts.network {
+        Some(network) => network.listen_at_paths(&mut plan),
+        None => Vec::new(),
+    };
+
+    finish_root(&mut plan, parts);
+    own_network(&mut plan, parts, &mut sockets);
+    give_up(&mut plan, parts, &sockets);
+    plan
+}
+
+/// Everything in the root that is not an image's.
+fn compose(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
     for (slot, shown) in &sources.shown {
         match shown {
             Shown::Link { path, target } => tree.link(path, target),
@@ -139,25 +158,24 @@ pub(crate) fn plan(parts: &Parts<'_>) -> Plan {
         };
         tree.file(Path::new(path), 0o644, content.as_bytes());
     }
+    tree.file(Path::new("etc/passwd"), 0o644, parts.roster.passwd.as_bytes());
+    tree.file(Path::new("etc/group"), 0o644, parts.roster.group.as_bytes());
     tree.link(Path::new("etc/mtab"), OsStr::new("/proc/self/mounts"));
-    for path in EMPTY_FOLDERS {
-        tree.folder(Path::new(path));
+    if parts.image.is_none() {
+        for (path, content) in SETTINGS_OF_HOST {
+            tree.file(Path::new(path), 0o644, content.as_bytes());
+        }
+        for path in EMPTY_FOLDERS {
+            tree.folder(Path::new(path));
+        }
     }
+    tree.folder(Path::new("sys"));
     tree.link(Path::new("var/tmp"), OsStr::new("/tmp"));
-    devices(&mut tree, &sources);
-    memory(&mut tree, parts);
-    private_proc(&mut tree, parts, &sources);
-    own_folders(&mut tree, &sources);
-    trusted(&mut tree, parts, &sources);
-    let mut sockets = match parts.network {
-        Some(network) => network.listen_at_paths(&mut plan),
-        None => Vec::new(),
-    };
-
-    finish_root(&mut plan);
-    own_network(&mut plan, parts, &mut sockets);
-    give_up(&mut plan, parts, &sockets);
-    plan
+    devices(tree, sources);
+    memory(tree, parts);
+    private_proc(tree, parts, sources);
+    own_folders(tree, sources);
+    trusted(tree, parts, sources);
 }
 
 const READ_ONLY: u32 = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEVICES;
@@ -171,6 +189,7 @@ struct Sources<'a> {
     workspace: Slot,
     home: Slot,
     outputs: Slot,
+    image: Option<ImageSources>,
     /// The sandbox's own bundle of certificate authorities, as text and for Java.
     trust: Option<[Slot; 2]>,
 }
@@ -179,6 +198,8 @@ impl<'a> Sources<'a> {
     fn open(plan: &mut Plan, parts: &Parts<'a>) -> Self {
         let paths = parts.system.iter().chain(parts.toolchains.shown());
         let shown = paths
+            // An image brings its own.
+            .filter(|_| parts.image.is_none())
             .map(|shown| match shown {
                 Shown::Link { .. } => (Slot::PROGRAM, shown),
                 // One that has gone since it was found is left out.
@@ -195,6 +216,7 @@ impl<'a> Sources<'a> {
             workspace: open(plan, &parts.folder.join("workspace"), false),
             home: open(plan, &parts.folder.join("home"), false),
             outputs: open(plan, &parts.folder.join("outputs"), false),
+            image: parts.image.map(|image| ImageSources::open(plan, parts, image)),
             trust: parts.trust.map(|_| {
                 [folder::TRUST, folder::TRUST_JAVA]
                     .map(|name| open(plan, &parts.folder.join(name), false))
@@ -226,7 +248,7 @@ fn begin_root(plan: &mut Plan, parts: &Parts<'_>) {
     );
     plan.push("enter the empty root", &Step::ChangeDir(parts.folder));
     plan.relies_on(Some(Fence::User));
-    let leave_groups = matches!(parts.identity, Identity::Private { .. });
+    let leave_groups = !matches!(parts.identity, Identity::Caller { .. });
     plan.push(
         "become a user of the sandbox",
         &Step::BecomeUser { uid: guest, gid: guest, leave_groups },
@@ -273,9 +295,7 @@ fn private_proc(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
         tree.mask(&proc.join(name), Path::new("sys"));
     }
     for name in READ_ONLY_FOLDERS {
-        let path = proc.join(name);
-        let step = Step::ReadOnly { path: &path, bind: true };
-        tree.plan().push(format!("make `/proc/{name}` read-only"), &step);
+        tree.read_only(&proc.join(name));
     }
     let missing = parts.missing.contains(&Fence::Proc);
     debug_assert_eq!(missing, sources.proc.is_some());
@@ -290,6 +310,9 @@ fn own_folders(tree: &mut Tree<'_>, sources: &Sources<'_>) {
     tree.bind(sources.home, Path::new("home/agent"), true, WRITABLE);
     let outputs = Path::new("moat/outputs");
     tree.bind(sources.outputs, outputs, true, WRITABLE | attribute::NO_EXEC);
+    if !tree.mounts() {
+        return;
+    }
     let writable = tree.plan().slot();
     tree.plan().push(
         "open the folder of outputs",
@@ -317,15 +340,27 @@ fn trusted(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
             Shown::Link { .. } => false,
         })
     };
-    for place in host.places().filter(|place| is_shown(place)) {
-        tree.bind_over(pem, place, attributes);
+    match parts.image {
+        Some(image) => {
+            for place in &image.bundles {
+                tree.bind(pem, place, false, attributes);
+            }
+        }
+        None => {
+            for place in host.places().filter(|place| is_shown(place)) {
+                tree.bind_over(pem, place, attributes);
+            }
+        }
     }
 }
 
-fn finish_root(plan: &mut Plan) {
+fn finish_root(plan: &mut Plan, parts: &Parts<'_>) {
     plan.push("move into the new root", &Step::PivotRoot);
-    let root = PathBuf::from("/");
-    let step = Step::ReadOnly { path: &root, bind: false };
+    if let Some(image) = parts.image {
+        image::finish(plan, image);
+        return;
+    }
+    let step = Step::ReadOnly { path: Path::new("/"), bind: false };
     plan.push("make the new root read-only", &step);
 }
 
@@ -376,7 +411,8 @@ fn give_up(plan: &mut Plan, parts: &Parts<'_>, sockets: &[Slot]) {
     plan.push("forbid new privileges", &Step::NoNewPrivileges);
     if parts.has(Fence::Landlock) {
         plan.relies_on(Some(Fence::Landlock));
-        landlock::step(false, |step| plan.push("set Landlock rules", step));
+        let writable = parts.image.is_some_and(|image| image.writable);
+        landlock::step(false, writable, |step| plan.push("set Landlock rules", step));
     }
     if parts.has(Fence::Seccomp) {
         plan.relies_on(Some(Fence::Seccomp));
@@ -410,5 +446,3 @@ const LIMITS: [(&str, u32, u64, u64); 3] = [
     ("open files", libc::RLIMIT_NOFILE, 16_384, 524_288),
     ("processes", libc::RLIMIT_NPROC, 4_096, 4_096),
 ];
-
-const _: () = assert!(AGENT == 1000, "the generated `passwd` says so");

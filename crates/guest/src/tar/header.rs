@@ -121,9 +121,9 @@ fn number(field: &[u8]) -> Option<i64> {
     {
         // The sign is the next bit; only what fits into 63 bits is a number here.
         let start = if first & 0x40 != 0 { -1_i64 } else { i64::from(first & 0x3f) };
-        return rest.iter().try_fold(start, |sum, byte| {
-            sum.checked_mul(256).map(|sum| sum | i64::from(*byte))
-        });
+        return rest
+            .iter()
+            .try_fold(start, |sum, byte| sum.checked_mul(256).map(|sum| sum | i64::from(*byte)));
     }
     let digits = field.split(|byte| *byte == 0).next().unwrap_or_default().trim_ascii();
     digits.iter().try_fold(0_i64, |sum, digit| match digit {

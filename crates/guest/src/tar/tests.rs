@@ -127,7 +127,8 @@ fn what_is_not_bounded_or_not_known_is_refused() {
     ];
     for (expected, archive) in cases {
         let refused = read(&archive).unwrap_err();
-        let short = refused.contains(expected) || (expected == "ends within" && refused.contains("end of file"));
+        let short = refused.contains(expected)
+            || (expected == "ends within" && refused.contains("end of file"));
         assert!(short, "{expected}: {refused}");
     }
 }

@@ -193,9 +193,7 @@ fn settle(new: &Path, images: &Path, place: &Path) -> Result<(), ImageError> {
 
 /// A whole image's folder; its root belongs to others.
 fn remove(place: &Path, unpack: &dyn Unpack) -> Result<(), ImageError> {
-    unpack
-        .remove(&place.join(ROOT))
-        .map_err(|source| ImageError::Layer { layer: 0, source })?;
+    unpack.remove(&place.join(ROOT)).map_err(|source| ImageError::Layer { layer: 0, source })?;
     match fs::remove_dir_all(place) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(ImageError::file("remove", place)(error))

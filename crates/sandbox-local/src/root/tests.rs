@@ -20,6 +20,8 @@ fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
         toolchains: &prepared.toolchains,
         filter: &prepared.filter,
         folder: folder.path(),
+        image: None,
+        roster: &Roster::new(None, "/bin/sh"),
         network: None,
         trust: None,
         tmp_bytes: 1 << 20,

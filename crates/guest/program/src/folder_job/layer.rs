@@ -52,11 +52,7 @@ pub(super) fn unpack(input: File, rules: Rules) -> Result<FolderJobReport, Failu
     layer.finish()?;
     // The sender finds out by this that all was taken.
     io::copy(&mut archive.into_source(), &mut io::sink()).map_err(failed("read", b"the layer"))?;
-    Ok(FolderJobReport::Done {
-        entries: layer.entries,
-        bytes: layer.bytes,
-        devices: layer.devices,
-    })
+    Ok(FolderJobReport::Done { entries: layer.entries, bytes: layer.bytes, devices: layer.devices })
 }
 
 fn from_tar(error: TarError) -> Failure {
@@ -187,7 +183,8 @@ impl Layer {
                 return Ok(());
             }
             TarKind::Symlink => {
-                rustix::fs::symlinkat(member.link.as_slice(), parent, name).map_err(make("link"))?;
+                rustix::fs::symlinkat(member.link.as_slice(), parent, name)
+                    .map_err(make("link"))?;
             }
             TarKind::Pipe => {
                 rustix::fs::mknodat(parent, name, FileType::Fifo, Mode::RUSR, 0)
