@@ -194,8 +194,13 @@ impl Decoder {
         let mut out = vec![0; PIECE];
         let mut source = PartialBuffer::new(input);
         let mut sink = WriteBuffer::new_initialized(&mut out);
-        if codec.decode(&mut source, &mut sink).map_err(failed)? {
-            self.state = State::Ended;
+        match codec.decode(&mut source, &mut sink) {
+            Ok(true) => self.state = State::Ended,
+            Ok(false) => {}
+            // Without input some codecs call it an error that there is nothing more to give. One
+            // that is an error of the stream comes again, or is found at the end.
+            Err(_) if input.is_empty() => return Ok((Vec::new(), 0)),
+            Err(error) => return Err(failed(error)),
         }
         let (used, made) = (source.written_len(), sink.written_len());
         out.truncate(made);

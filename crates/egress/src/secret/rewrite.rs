@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use zeroize::Zeroizing;
 
 use super::SecretProblem;
@@ -31,6 +31,8 @@ impl Texts {
         let longest = entries.iter().map(|(text, _)| text.len()).max()?;
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
+            // A table of all transitions would be megabytes for each host.
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
             .build(entries.iter().map(|(text, _)| text.as_slice()))
             .ok()?;
         Some(Self { automaton, entries, longest })
