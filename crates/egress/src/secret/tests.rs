@@ -34,7 +34,7 @@ pub(super) fn placeholder(set: &SecretSet, name: &str) -> String {
 fn a_placeholder_belongs_to_a_lineage_and_a_name() {
     let key = LineageKey::new([1; 32]);
     let token = Placeholder::derive(&key, "TOKEN");
-    assert_eq!(token, Placeholder::derive(&key.clone(), "TOKEN"));
+    assert_eq!(token, Placeholder::derive(&key, "TOKEN"));
     assert_ne!(token, Placeholder::derive(&key, "OTHER"));
     assert_ne!(token, Placeholder::derive(&LineageKey::new([2; 32]), "TOKEN"));
     let text = token.as_str();

@@ -89,7 +89,7 @@ fn an_echo_does_not_carry_the_value_back() {
         }
     }
     let header = |set: &SecretSet| towards(set, "api.test").response_header(VALUE.as_bytes());
-    assert_eq!(header(&set), Some(hidden.clone().into_bytes()));
+    assert_eq!(header(&set), Some(hidden.into_bytes()));
     assert_eq!(towards(&set, "api.test").response_header(b"text/plain"), None);
     assert_eq!(without(Check::Echo, || header(&set)), None, "the check is what replaces");
     // Responses of other hosts need not be looked at.

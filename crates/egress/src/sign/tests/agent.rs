@@ -69,7 +69,8 @@ fn only_logins_with_allowed_keys_are_signed() {
 
     let sshsig = [b"SSHSIG".as_slice(), &string(b"git"), &string(b"a commit")].concat();
     let long = [login(MINE), vec![0]].concat();
-    let cases: [(&str, &[u8], Vec<u8>, SignRefused, Check); 5] = [
+    type Case = (&'static str, &'static [u8], Vec<u8>, SignRefused, Check);
+    let cases: [Case; 5] = [
         ("another key", OTHER, login(OTHER), SignRefused::Key, Check::SshKeys),
         ("a commit", MINE, sshsig, SignRefused::NoLogin, Check::SshLogins),
         (
