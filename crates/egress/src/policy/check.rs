@@ -68,6 +68,32 @@ pub(crate) enum Check {
     SshKeys,
     /// SSH signs logins only.
     SshLogins,
+    /// The server name of TLS is the host.
+    ServerName,
+    /// TLS to a name has a server name.
+    ServerNamePresent,
+    /// A server name that is encrypted is refused.
+    EncryptedHello,
+    /// `Host` and authority of a request are the host that it is sent to.
+    HostHeader,
+    /// What is neither TLS nor HTTP needs a rule of its own.
+    KnownProtocol,
+    /// Requests that can be read in two ways are refused.
+    Framing,
+    /// Heads of requests are bounded.
+    HeadSize,
+    /// Programs and hosts have to go on.
+    Slowness,
+    /// What was judged is connected to; names are not looked up again.
+    SingleLookup,
+    /// The proxy's variables lead to the same decisions.
+    ProxyDecides,
+    /// Hosts have to be who their certificate says.
+    ServerTrust,
+    /// Limits are counted.
+    Limits,
+    /// WebSockets begin with a proper handshake.
+    WebSocketHandshake,
 }
 
 /// Whether a check is made.

@@ -1,0 +1,174 @@
+use std::error::Error as _;
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, PROXY_AUTHORIZATION};
+use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
+use hyper::{Method, Request, Response, Uri, Version};
+use moat_core::EgressDecision;
+use tokio::time::timeout;
+
+use super::body::{Body, Counted, Ended, OnDenial};
+use super::{Conn, Origin, headers, refusal, target, websocket};
+use crate::border::{Border, Subject, denial};
+use crate::connection::unreachable;
+use crate::limits::Direction;
+use crate::policy::{Allowed, Denial, DenyReason, RequestPath, Scheme};
+use crate::upstream::{Alpn, UpstreamError};
+
+/// Decides about one request and, if it may, sends it on.
+pub(super) async fn request(
+    conn: &Conn,
+    origin: &Origin,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let subject = origin.subject().request(head.method.as_str(), head.uri.path());
+    if let Some(refused) = &origin.refusal {
+        // Recorded when the connection was refused.
+        return refusal::response(refused);
+    }
+    match decide(conn, origin, &head) {
+        Ok(allowed) => {
+            let exchange = Exchange { conn, origin, subject: &subject, allowed };
+            match exchange.run(head, body).await {
+                Ok(response) => response,
+                Err(denied) => exchange.refused(&denied),
+            }
+        }
+        Err(denied) => refusal::refuse(&conn.border, &subject, &denied),
+    }
+}
+
+fn decide(conn: &Conn, origin: &Origin, head: &Parts) -> Result<Allowed, Denial> {
+    target::check(origin, head)?;
+    // `OPTIONS *` and the like are about the server as a whole.
+    if head.method == Method::CONNECT || head.uri.path() == "*" {
+        let what = format!("{}: {} is not passed on", origin.host, head.method);
+        return Err(denial(DenyReason::MalformedRequest, what));
+    }
+    let path = RequestPath::parse(head.uri.path());
+    let policy = conn.border.rules.get();
+    let verdict =
+        policy.request(&origin.host, origin.port, origin.scheme, head.method.as_str(), &path);
+    let allowed = verdict.into_result()?;
+    conn.border.count_request()?;
+    Ok(allowed)
+}
+
+/// One request that may go out.
+pub(super) struct Exchange<'a> {
+    pub(super) conn: &'a Conn,
+    pub(super) origin: &'a Origin,
+    pub(super) subject: &'a Subject,
+    pub(super) allowed: Allowed,
+}
+
+impl Exchange<'_> {
+    fn border(&self) -> &Arc<Border> {
+        &self.conn.border
+    }
+
+    fn refused(&self, denied: &Denial) -> Response<Body> {
+        refusal::refuse(self.border(), self.subject, denied)
+    }
+
+    async fn run(&self, mut head: Parts, body: Incoming) -> Result<Response<Body>, Denial> {
+        if websocket::is_asked_for(&head) {
+            return websocket::open(self, head).await;
+        }
+        let decision = self.border().allow(self.subject, self.allowed.rule.clone(), Vec::new());
+        headers::strip(&mut head.headers);
+        let body = Counted::new(body, self.border(), &decision, Direction::Out, self.on_denial());
+        let request = self.rewritten(head, body.boxed_unsync())?;
+        let response = self.send(request, Alpn::Any).await?;
+        Ok(self.returned(response, &decision))
+    }
+
+    /// The answer as the program gets it.
+    pub(super) fn returned(
+        &self,
+        response: Response<Incoming>,
+        decision: &EgressDecision,
+    ) -> Response<Body> {
+        let (mut head, body) = response.into_parts();
+        headers::strip(&mut head.headers);
+        head.version = Version::default();
+        let body = Counted::new(body, self.border(), decision, Direction::In, self.on_denial());
+        Response::from_parts(head, body.boxed_unsync())
+    }
+
+    /// Records what ends a body.
+    fn on_denial(&self) -> OnDenial {
+        let (border, subject) = (Arc::clone(self.border()), self.subject.clone());
+        Box::new(move |denied| border.deny(&subject, denied))
+    }
+
+    /// The request as it leaves: the URL is put together from what was decided about, not taken
+    /// from what the program wrote.
+    pub(super) fn rewritten(&self, head: Parts, body: Body) -> Result<Request<Body>, Denial> {
+        let Origin { host, port, scheme, .. } = self.origin;
+        let bad = || denial(DenyReason::MalformedRequest, format!("{host}: it has no URL"));
+        let path = head.uri.path_and_query().cloned();
+        let uri = Uri::builder()
+            .scheme(scheme.as_str())
+            .authority(target::authority(host, *port, *scheme).ok_or_else(bad)?)
+            .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
+            .build()
+            .map_err(|_| bad())?;
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = head.headers;
+        self.add_proxy_authorization(request.headers_mut());
+        Ok(request)
+    }
+
+    fn add_proxy_authorization(&self, headers: &mut HeaderMap) {
+        if self.origin.scheme == Scheme::Http
+            && let Some(forward) =
+                self.border().upstream.forward(&self.origin.host, self.origin.port)
+            && let Some(authorization) = forward.authorization
+        {
+            headers.insert(PROXY_AUTHORIZATION, authorization);
+        }
+    }
+
+    pub(super) async fn send(
+        &self,
+        request: Request<Body>,
+        alpn: Alpn,
+    ) -> Result<Response<Incoming>, Denial> {
+        let wait = self.border().limits.response_wait;
+        match timeout(wait, self.border().clients.send(request, alpn)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => {
+                Err(unreachable(&self.origin.host, self.origin.port, UpstreamError::Timeout(wait)))
+            }
+        }
+    }
+
+    /// Looks for what we know among the causes; the rest is the host's connection.
+    fn failed(&self, error: &hyper_util::client::legacy::Error) -> Denial {
+        let (host, port) = (&self.origin.host, self.origin.port);
+        let mut cause = error.source();
+        let mut last = "the connection failed".to_owned();
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<UpstreamError>() {
+                return unreachable(host, port, error.clone());
+            }
+            if let Some(Ended(denial)) = error.downcast_ref::<Ended>() {
+                return denial.clone();
+            }
+            last = error.to_string();
+            cause = error.source();
+        }
+        if let Some(error) = self.conn.requests.as_ref().and_then(|all| all.body_violation()) {
+            return denial(DenyReason::MalformedRequest, format!("{host}: {error}"));
+        }
+        unreachable(host, port, UpstreamError::Broken(last))
+    }
+}

@@ -1,0 +1,8 @@
+//! The proxy as programs meet it: real loopback servers behind it, scripted names, no namespaces.
+
+mod cases;
+mod server;
+mod table;
+mod world;
+
+pub(crate) use world::Unverified;
