@@ -119,7 +119,7 @@ fn server_name(body: &[u8]) -> Option<String> {
     if !(one && plain) {
         return None;
     }
-    Some(String::from_utf8(name.to_ascii_lowercase()).ok()?)
+    String::from_utf8(name.to_ascii_lowercase()).ok()
 }
 
 fn protocols(body: &[u8]) -> Option<Vec<Vec<u8>>> {

@@ -118,20 +118,6 @@ impl World {
         inside
     }
 
-    /// TLS of a program that trusts the sandbox's authority, and nobody else.
-    pub(super) async fn tls<S>(
-        &self,
-        stream: S,
-        name: &str,
-        alpn: &[&str],
-    ) -> io::Result<tokio_rustls::client::TlsStream<S>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let pem = self.border.authority.certificate_pem();
-        tls(stream, name, alpn, Some(&pem)).await
-    }
-
     pub(super) fn decisions(&self) -> Vec<EgressDecision> {
         self.egress.take_decisions().decisions
     }

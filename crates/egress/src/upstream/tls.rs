@@ -13,7 +13,6 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Upstream, UpstreamError};
 use crate::policy::Host;
-#[cfg(test)]
 use crate::policy::check::{Check, is_on};
 
 /// Which protocols are offered to a host.
@@ -119,12 +118,19 @@ fn config(roots: &Arc<RootCertStore>, alpn: &[&str]) -> Result<Arc<ClientConfig>
         .with_root_certificates(Arc::clone(roots))
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    #[cfg(test)]
     if !is_on(Check::ServerTrust) {
-        config.dangerous().set_certificate_verifier(Arc::new(crate::tests::Unverified));
+        trust_everybody(&mut config);
     }
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+fn trust_everybody(config: &mut ClientConfig) {
+    config.dangerous().set_certificate_verifier(Arc::new(crate::tests::Unverified));
+}
+
+#[cfg(not(test))]
+fn trust_everybody(_: &mut ClientConfig) {}
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
