@@ -19,6 +19,7 @@ mod pattern;
 mod ports;
 mod preset;
 mod rule;
+mod suggest;
 mod teach;
 mod verdict;
 
@@ -36,6 +37,7 @@ pub use pattern::HostPattern;
 pub use ports::PortPlan;
 pub use preset::Preset;
 pub use rule::{Rule, Scheme};
+pub use suggest::{Suggestion, policy_text, suggest};
 pub use verdict::{Allowed, Denial, DenyReason, Handling, Verdict};
 
 use crate::secret::SecretSpec;

@@ -6,6 +6,7 @@ mod cases;
 mod compose;
 mod document;
 mod properties;
+mod suggest;
 
 use super::check::{Check, without};
 use super::*;

@@ -1,0 +1,113 @@
+use moat_core::EgressDecision;
+
+use crate::policy::{
+    DenyReason, Host, Level, NetworkPolicy, Policy, RequestPath, Scheme, policy_text, suggest,
+};
+
+fn decision(host: &str, port: u16, protocol: &str) -> EgressDecision {
+    EgressDecision {
+        host: host.to_owned(),
+        port,
+        protocol: protocol.to_owned(),
+        allowed: true,
+        count: 1,
+        ..EgressDecision::default()
+    }
+}
+
+fn request(host: &str, method: &str, path: &str) -> EgressDecision {
+    EgressDecision {
+        method: Some(method.to_owned()),
+        path: Some(path.to_owned()),
+        ..decision(host, 443, "https")
+    }
+}
+
+fn refused(decision: EgressDecision, reason: DenyReason) -> EgressDecision {
+    EgressDecision { allowed: false, reason: Some(reason.as_str().to_owned()), ..decision }
+}
+
+#[test]
+fn the_smallest_policy_is_proposed() {
+    let token = vec!["TOKEN".to_owned()];
+    let decisions = [
+        decision("pypi.org", 443, "tls"),
+        refused(decision("files.pythonhosted.org", 443, "tls"), DenyReason::NotAllowed),
+        EgressDecision {
+            secrets: token,
+            sent: 10,
+            received: 20,
+            ..request("api.test", "GET", "/v1/a/x")
+        },
+        refused(request("api.test", "POST", "/v1/a/y"), DenyReason::MethodNotAllowed),
+        decision("db.test", 5432, "tcp"),
+        decision("git.test", 22, "ssh"),
+        decision("git.test", 0, "dns"),
+        EgressDecision {
+            rule: Some("in.test:8080+private (run)".to_owned()),
+            ..decision("in.test", 8080, "http")
+        },
+        EgressDecision {
+            rule: Some("in.test+private:8080 (run)".to_owned()),
+            ..decision("in.test", 8080, "http")
+        },
+        refused(decision("meta.test", 80, "http"), DenyReason::PrivateAddress),
+        refused(decision("10.0.0.1", 80, "http"), DenyReason::AddressLiteral),
+        refused(request("evil.test", "POST", "/"), DenyReason::SecretWrongPlace),
+        refused(decision("no host", 80, "http"), DenyReason::InvalidHost),
+    ];
+    let existing = NetworkPolicy {
+        secrets: vec!["TOKEN=env:MINE@*.test;in=basic".parse().unwrap()],
+        ..NetworkPolicy::allowing(["*"]).unwrap()
+    };
+    let suggestion = suggest(&decisions, Some(&existing));
+    assert_eq!(
+        policy_text(&suggestion.policy),
+        "network:\n  \
+           allow:\n    \
+             - 'GET,POST https://api.test/v1/a'\n    \
+             - 'http://in.test+private:8080'\n    \
+             - 'https://files.pythonhosted.org'\n    \
+             - 'https://pypi.org'\n    \
+             - 'ssh://git.test'\n    \
+             - 'tcp://db.test:5432'\n  \
+           secrets:\n    \
+             - 'TOKEN=env:MINE@api.test;in=basic'\n"
+    );
+    let api = suggestion.reasons.iter().find(|(rule, _)| rule.contains("api.test")).unwrap();
+    assert_eq!(api.1, "2 ×, 1 of them refused, 10 bytes out, 20 in");
+    let notes = suggestion.notes.join("\n");
+    for note in [
+        "`preset:python` would stand for 2",
+        "meta.test: leads to an address inside",
+        "10.0.0.1:80: an address by number",
+        "evil.test: secret_wrong_place (1 ×)",
+        "something that is no host (1 ×)",
+    ] {
+        assert!(notes.contains(note), "{note}: {notes}");
+    }
+
+    // It is a policy, it narrows the one that there was, and it allows what was asked for.
+    let document = serde_saphyr::from_str::<serde_json::Value>(&policy_text(&suggestion.policy));
+    let document: NetworkPolicy =
+        serde_json::from_value(document.unwrap()["network"].clone()).unwrap();
+    let policy = Policy::compose([(Level::Run, document)]).unwrap();
+    let api = Host::parse("api.test").unwrap();
+    let path = RequestPath::parse("/v1/a/y");
+    assert!(policy.request(&api, 443, Scheme::Https, "POST", &path).is_allowed());
+    assert!(!policy.request(&api, 443, Scheme::Https, "DELETE", &path).is_allowed());
+}
+
+#[test]
+fn what_comes_from_inside_cannot_break_the_text() {
+    let decisions = [
+        request("a.test", "GET", "/x'\n    - '*"),
+        request("b.test", "G ET\n", "/"),
+        request("c.test", "GET", "/a b/\u{1b}[31m"),
+    ];
+    let text = policy_text(&suggest(&decisions, None).policy);
+    let read = serde_saphyr::from_str::<serde_json::Value>(&text).unwrap();
+    let read: NetworkPolicy = serde_json::from_value(read["network"].clone()).unwrap();
+    assert_eq!(read.allow.unwrap().len(), 3);
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text}");
+}
