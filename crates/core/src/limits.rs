@@ -48,6 +48,28 @@ pub struct SandboxLimits {
     pub wall_ms: Option<u64>,
 }
 
+impl SandboxLimits {
+    /// These, and where they leave something open, those.
+    #[must_use]
+    pub fn or(self, fallback: Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.or(fallback.memory_bytes),
+            swap_bytes: self.swap_bytes.or(fallback.swap_bytes),
+            pids: self.pids.or(fallback.pids),
+            cpu_millis: self.cpu_millis.or(fallback.cpu_millis),
+            cpu_time_ms: self.cpu_time_ms.or(fallback.cpu_time_ms),
+            open_files: self.open_files.or(fallback.open_files),
+            file_bytes: self.file_bytes.or(fallback.file_bytes),
+            disk_bytes: self.disk_bytes.or(fallback.disk_bytes),
+            disk_inodes: self.disk_inodes.or(fallback.disk_inodes),
+            tmp_bytes: self.tmp_bytes.or(fallback.tmp_bytes),
+            tmp_inodes: self.tmp_inodes.or(fallback.tmp_inodes),
+            output_bytes: self.output_bytes.or(fallback.output_bytes),
+            wall_ms: self.wall_ms.or(fallback.wall_ms),
+        }
+    }
+}
+
 /// A limit, by the name that events, errors and the command line use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

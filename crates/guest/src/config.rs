@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::RawBytes;
+use crate::{GuestLimits, RawBytes};
 
 /// The descriptor at which the guest finds its listening unix stream socket, already bound.
 pub const LISTENER_FD: i32 = 3;
@@ -45,6 +45,9 @@ pub struct GuestConfig {
     /// Processes that are kept, running or ended, until they are released.
     #[serde(default = "default_max_processes")]
     pub max_processes: u32,
+    /// What commands are held to.
+    #[serde(default)]
+    pub limits: GuestLimits,
 }
 
 /// Absolute paths of the roots.

@@ -13,6 +13,7 @@
 mod config;
 mod folder_job;
 mod frame;
+mod limits;
 mod message;
 #[cfg(feature = "embed")]
 mod program;
@@ -23,6 +24,7 @@ mod tar;
 pub use config::{CONFIG_FD, GuestConfig, LISTENER_FD, RootPaths};
 pub use folder_job::*;
 pub use frame::{Frame, FrameDecoder, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};
+pub use limits::{GuestLimits, LimitName, LimitReached, Metered};
 pub use message::*;
 #[cfg(feature = "embed")]
 pub use program::{program, program_arch, program_hash};

@@ -12,7 +12,7 @@ pub use reply::{
 pub use request::{ClientMessage, FileChange, Request, Start};
 
 /// The versions of the protocol that this code speaks.
-pub const VERSIONS: Versions = Versions { min: 1, max: 1 };
+pub const VERSIONS: Versions = Versions { min: 1, max: 2 };
 
 /// Bytes of the longest key of a call.
 pub const MAX_KEY: usize = 128;

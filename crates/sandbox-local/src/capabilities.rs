@@ -16,7 +16,7 @@ const fn kept(number: u32, always: bool, reason: &'static str) -> Kept {
 
 /// They reach only files, processes and ids that the sandbox's own namespace maps: over the host's
 /// files, which belong to nobody in it, they give nothing.
-const KEPT: [Kept; 8] = [
+const KEPT: [Kept; 9] = [
     kept(0, false, "CHOWN: files of a checkpoint get their owners back"),
     kept(1, true, "DAC_OVERRIDE: what a command closed to everyone is still saved and restored"),
     kept(3, false, "FOWNER: modes and times of files that commands own are set back"),
@@ -24,6 +24,11 @@ const KEPT: [Kept; 8] = [
     kept(5, false, "KILL: signals reach commands, which are another user"),
     kept(6, false, "SETGID: commands become the agent's group"),
     kept(7, false, "SETUID: commands become the agent"),
+    kept(
+        19,
+        true,
+        "SYS_PTRACE: what commands hold open and use is looked at, also where they hide",
+    ),
     kept(8, true, "SETPCAP: commands lose all of this from their bounding set as well"),
 ];
 

@@ -6,6 +6,7 @@ use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
+use moat_core::SandboxLimits;
 use moat_guest::{GuestConfig, RawBytes, RootPaths};
 use moat_sandbox::{Root, RootFilesystem, SandboxSpec};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -15,7 +16,8 @@ use crate::fences::Fence;
 use crate::folder::{Folder, Record};
 use crate::identity::{AGENT, Identity, any_range};
 use crate::image;
-use crate::launcher::{StepFailed, launch};
+use crate::launcher::{StepFailed, launch_in};
+use crate::limits::{self, Group};
 use crate::network::Network;
 use crate::options::LocalOptions;
 use crate::plan::SHIFT_OWNERS;
@@ -35,6 +37,8 @@ pub(crate) struct Place<'a> {
     /// Whether the caller may map ranges of ids, or only himself.
     pub(crate) private: bool,
     pub(crate) prepared: &'a Prepared,
+    /// What the sandbox may use, none of it left open.
+    pub(crate) limits: SandboxLimits,
 }
 
 /// A sandbox whose guest was started. Dropped, it is ended and removed.
@@ -158,7 +162,9 @@ fn start(
         None => prepared.bash,
     };
     let roster = Roster::new(image.as_ref(), if bash { "/bin/bash" } else { "/bin/sh" });
-    let config = config(place, spec, network.as_ref(), trust.is_some(), bash)?;
+    let id = folder.path().file_name().unwrap_or_default().to_string_lossy();
+    let group = prepared.cgroups.make(&id, &place.limits, folder.path())?;
+    let config = config(place, spec, identity, &group, network.as_ref(), trust.is_some(), bash)?;
     let mut parts = Parts {
         identity,
         missing,
@@ -170,12 +176,17 @@ fn start(
         roster: &roster,
         network: network.as_ref(),
         trust,
-        tmp_bytes: place.options.tmp_bytes,
+        limits: &place.limits,
+        counters: group.counters(),
         rehearsal: false,
         old_kernel: false,
     };
     let descriptors = [listener.as_fd(), config.as_fd(), prepared.guest.as_fd()];
-    let mut launched = launch(&prepared.launcher, &root::plan(&parts), &descriptors);
+    let launch = |parts: &Parts<'_>| {
+        let plan = root::plan(parts);
+        launch_in(&prepared.launcher, &plan, &descriptors, |pid| group.take_in(pid))
+    };
+    let mut launched = launch(&parts);
     let unshifted = image.as_ref().map(|image| ImageRoot { shift: None, ..image.root.clone() });
     if launched.as_ref().is_err_and(|failed| failed.step == SHIFT_OWNERS)
         && let Some(image) = unshifted.as_ref().filter(|image| !image.writable)
@@ -183,7 +194,7 @@ fn start(
         // The file system, or the kernel, cannot: the image is used all the same, and its files
         // belong to nobody inside.
         parts.image = Some(image);
-        launched = launch(&prepared.launcher, &root::plan(&parts), &descriptors);
+        launched = launch(&parts);
     }
     let pid = launched?;
     let recorded = ProcessId::of(pid).and_then(|process| {
@@ -223,6 +234,8 @@ fn trust<'a>(
 fn config(
     place: &Place<'_>,
     spec: &SandboxSpec,
+    identity: &Identity,
+    group: &Group,
     network: Option<&Network>,
     trusts: bool,
     bash: bool,
@@ -259,6 +272,7 @@ fn config(
         }),
         output_spool: place.options.output_spool,
         max_processes: 1024,
+        limits: limits::for_guest(&place.limits, group, identity),
     };
     let write = || -> io::Result<OwnedFd> {
         let mut file = File::from(memfd_create("moat-config", MemfdFlags::CLOEXEC)?);

@@ -5,6 +5,7 @@
 //!   workspace/ home/ outputs/
 //!   layer/upper/ layer/work/  what was written over an image, if the sandbox may
 //!   guest.sock              where the guest answers
+//!   cgroups.json            its control groups, written before they are made
 //!   sandbox.json            its first process
 //!   trust.pem trust.jks     the authorities that it trusts, if it has one of its own
 //! ```
@@ -21,6 +22,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
+use crate::limits;
 use crate::process::ProcessId;
 use crate::remove::remove_tree;
 use crate::toolchains::Toolchains;
@@ -143,8 +145,9 @@ impl Folder {
         UnixStream::connect(socket_address(self.held.as_raw_fd())).is_ok()
     }
 
-    /// Removes it with everything in it.
+    /// Removes it with everything in it, and the sandbox's control groups.
     pub(crate) fn remove(self) -> io::Result<()> {
+        limits::remove_recorded(&self.path)?;
         remove_tree(&self.path)
     }
 }

@@ -78,13 +78,26 @@ pub(crate) fn launch(
     plan: &Plan,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<i32, StepFailed> {
+    launch_in(launcher, plan, descriptors, |_| Ok(()))
+}
+
+/// As [`launch`], with something that is done to the launcher before it does anything: what it
+/// starts inherits that.
+pub(crate) fn launch_in(
+    launcher: &SealedProgram,
+    plan: &Plan,
+    descriptors: &[BorrowedFd<'_>],
+    prepare: impl FnOnce(u32) -> Result<(), StepFailed>,
+) -> Result<i32, StepFailed> {
     let start = |error: Errno| StepFailed::new("start the launcher", error);
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(start)?;
     set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE)).map_err(start)?;
     let mut child = spawn(launcher, theirs)?;
-    let heard = send(&ours, plan, descriptors).and_then(|()| listen(&ours, plan));
+    let heard = prepare(child.id())
+        .and_then(|()| send(&ours, plan, descriptors))
+        .and_then(|()| listen(&ours, plan));
     // It ends by itself once it was told everything, and nothing else ends it sooner.
     if heard.is_err() {
         drop(ours);

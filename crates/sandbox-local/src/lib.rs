@@ -7,7 +7,7 @@
 //!
 //! Everything that is decided is decided here, in safe code: what is shown and where (`system`,
 //! `toolchains`), who is who (`identity`), which system calls are answered (`seccomp`), what the
-//! guest keeps (`capabilities`). The launcher only does. This crate must not know runs, models or
+//! guest keeps (`capabilities`), what may be used (`limits`). The launcher only does. This crate must not know runs, models or
 //! journals, reads no environment and looks for no home folder: [`LocalOptions`] says what it is to
 //! know.
 
@@ -22,6 +22,7 @@ mod identity;
 mod image;
 mod landlock;
 mod launcher;
+mod limits;
 mod network;
 mod options;
 mod plan;
@@ -40,6 +41,7 @@ mod trust;
 mod unpacker;
 
 pub use fences::{Fence, FenceState, FenceStatus, UnknownFence};
+pub use limits::{LimitState, LimitStatus};
 pub use options::LocalOptions;
 pub use provider::LocalProvider;
 pub use toolchains::TOOLCHAIN_VARIABLES;

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use moat_core::SandboxLimits;
+
 /// What a [`LocalProvider`](crate::LocalProvider) is told. It looks at nothing else: neither at
 /// the process's environment nor for a home folder.
 #[derive(Clone, Debug)]
@@ -12,20 +14,28 @@ pub struct LocalOptions {
     /// Variables of the caller's environment that say where toolchains are (those in
     /// [`TOOLCHAIN_VARIABLES`](crate::TOOLCHAIN_VARIABLES)); others are ignored.
     pub toolchain_variables: BTreeMap<String, String>,
-    /// Bytes that `/tmp` and `/dev/shm` of a sandbox may each hold. They live in memory.
-    pub tmp_bytes: u64,
+    /// What sandboxes may use that do not ask for something else. What is left open here is: ¾ of
+    /// the host's memory in bytes and no swap, 4096 processes and threads, half of the bytes and
+    /// files that are free where `state_dir` is, 2 GiB (at most half of the memory) and 262,144
+    /// files in each of `/tmp` and `/dev/shm`, 256 MiB of output per command; no limit on time, on
+    /// a share of the processor, and on single files.
+    pub limits: SandboxLimits,
+    /// Control groups are used where the caller can make them. Without them memory is held by a
+    /// watcher, and a share of the processor by nobody.
+    pub control_groups: bool,
     /// Bytes of output that the guest keeps per process until they are acknowledged.
     pub output_spool: u32,
 }
 
 impl LocalOptions {
-    /// No toolchains, 2 GiB of temporary files, 4 MiB of unread output per process.
+    /// No toolchains, the usual limits, 4 MiB of unread output per process.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
             state_dir: state_dir.into(),
             home: None,
             toolchain_variables: BTreeMap::new(),
-            tmp_bytes: 2 << 30,
+            limits: SandboxLimits::default(),
+            control_groups: true,
             output_spool: 4 << 20,
         }
     }

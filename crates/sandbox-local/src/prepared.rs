@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use moat_sandbox::SandboxError;
 
 use crate::launcher::{SealedProgram, StepFailed};
+use crate::limits::Cgroups;
 use crate::options::LocalOptions;
 use crate::seccomp::{self, Filter};
 use crate::system::{self, Shown};
@@ -19,6 +20,8 @@ pub(crate) struct Prepared {
     pub(crate) filter: Filter,
     pub(crate) system: Vec<Shown>,
     pub(crate) toolchains: Toolchains,
+    /// Where control groups can be made.
+    pub(crate) cgroups: Cgroups,
     /// Whether the host has `bash`.
     pub(crate) bash: bool,
     trust: OnceLock<HostTrust>,
@@ -34,6 +37,10 @@ impl Prepared {
             filter: seccomp::compile(),
             system: system::find(),
             toolchains: Toolchains::find(home, &options.toolchain_variables),
+            cgroups: match options.control_groups {
+                true => Cgroups::find(),
+                false => Cgroups::none("control groups are switched off"),
+            },
             bash: Path::new("/bin/bash").exists(),
             trust: OnceLock::new(),
         })

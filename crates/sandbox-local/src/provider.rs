@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use moat_core::Epoch;
+use moat_core::{Epoch, SandboxLimits};
 use moat_sandbox::{GuestClient, GuestError, Provider, Sandbox, SandboxError, SandboxSpec};
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ use crate::folder::{self, Folder, Record};
 use crate::handle::Handle;
 use crate::identity::{IMAGE_BASE, Identity, can_map_ranges};
 use crate::launcher::StepFailed;
+use crate::limits::{self, LimitStatus};
 use crate::options::LocalOptions;
 use crate::prepared::Prepared;
 use crate::reap;
@@ -72,6 +73,15 @@ impl LocalProvider {
     /// [`SandboxError::Setup`] if not even trying is possible.
     pub fn fences(&self) -> Result<Vec<FenceStatus>, SandboxError> {
         Ok(self.shared.probe()?)
+    }
+
+    /// Who holds each limit on this host.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`] if what sandboxes need cannot be prepared.
+    pub fn limits(&self) -> Result<Vec<LimitStatus>, SandboxError> {
+        let identity = self.shared.identity();
+        Ok(limits::status(&self.shared.prepared()?.cgroups, &identity))
     }
 
     /// The kinds of toolchains in the caller's home that sandboxes show.
@@ -168,12 +178,13 @@ impl Shared {
         Ok(self.prepared.get_or_init(|| made))
     }
 
-    fn place<'a>(&'a self, prepared: &'a Prepared) -> Place<'a> {
+    fn place<'a>(&'a self, prepared: &'a Prepared, limits: SandboxLimits) -> Place<'a> {
         Place {
             options: &self.options,
             sandboxes: &self.sandboxes,
             private: self.private,
             prepared,
+            limits,
         }
     }
 
@@ -184,8 +195,10 @@ impl Shared {
 
     /// Makes a sandbox.
     fn make(&self, spec: &SandboxSpec) -> Result<(Newborn, Vec<String>), SandboxError> {
+        let cgroups = &self.prepared()?.cgroups;
+        let limits = limits::resolve(spec.limits, self.options.limits, &self.sandboxes, cgroups)?;
         self.with_missing(&spec.allow_missing, |prepared, missing| {
-            let newborn = create::create(&self.place(prepared), spec, missing)?;
+            let newborn = create::create(&self.place(prepared, limits), spec, missing)?;
             Ok((newborn, names(missing)))
         })
     }
@@ -228,14 +241,18 @@ impl Shared {
         self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn probe(&self) -> Result<Vec<FenceStatus>, StepFailed> {
-        let prepared = self.prepared()?;
-        // Nothing is made that would belong to the range, so any serves.
-        let identity = if self.private {
+    /// What a sandbox would be. Nothing is made that would belong to the range, so any serves.
+    fn identity(&self) -> Identity {
+        if self.private {
             Identity::Private { base: crate::identity::PROBE_BASE }
         } else {
             Identity::caller()
-        };
+        }
+    }
+
+    fn probe(&self) -> Result<Vec<FenceStatus>, StepFailed> {
+        let prepared = self.prepared()?;
+        let identity = self.identity();
         Ok(probe_all(&Probe {
             launcher: &prepared.launcher,
             filter: &prepared.filter,

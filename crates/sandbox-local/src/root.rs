@@ -14,9 +14,12 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
+use moat_core::SandboxLimits;
+
 use crate::fences::Fence;
 use crate::folder;
 use crate::identity::Identity;
+use crate::limits::{AFTER_COUNTERS_FD, Counters};
 use crate::network::{Network, RESOLV_CONF};
 use crate::plan::{Plan, Slot, Step, attribute};
 use crate::roster::Roster;
@@ -33,7 +36,7 @@ use tree::{Phase, Tree};
 pub(crate) const OUTPUTS_FD: i32 = 5;
 
 /// The first of the descriptors at which the guest finds the sockets of a network.
-pub(crate) const NETWORK_FD: i32 = OUTPUTS_FD + 1;
+pub(crate) const NETWORK_FD: i32 = AFTER_COUNTERS_FD;
 
 /// What a sandbox is made of.
 pub(crate) struct Parts<'a> {
@@ -52,8 +55,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) network: Option<&'a Network>,
     /// The host's bundles of certificate authorities, where the sandbox has its own bundle.
     pub(crate) trust: Option<&'a HostTrust>,
-    /// Bytes that `/tmp` and `/dev/shm` may each hold.
-    pub(crate) tmp_bytes: u64,
+    /// What it may use; of it `/tmp` and `/dev/shm` are made.
+    pub(crate) limits: &'a SandboxLimits,
+    /// What the guest reads to know which limit was reached.
+    pub(crate) counters: &'a Counters,
     /// Ends after the last fence instead of becoming the guest.
     pub(crate) rehearsal: bool,
     /// Sets mount attributes as kernels before 5.12 need it.
@@ -139,7 +144,7 @@ pub(crate) fn plan(parts: &Parts<'_>) -> Plan {
 
     finish_root(&mut plan, parts);
     own_network(&mut plan, parts, &mut sockets);
-    give_up(&mut plan, parts, &sockets);
+    give_up(&mut plan, parts, &sockets, &sources.counters);
     plan
 }
 
@@ -192,6 +197,8 @@ struct Sources<'a> {
     image: Option<ImageSources>,
     /// The sandbox's own bundle of certificate authorities, as text and for Java.
     trust: Option<[Slot; 2]>,
+    /// Files of control groups, and the numbers by which the guest finds them.
+    counters: Vec<(Slot, i32)>,
 }
 
 impl<'a> Sources<'a> {
@@ -221,6 +228,7 @@ impl<'a> Sources<'a> {
                 [folder::TRUST, folder::TRUST_JAVA]
                     .map(|name| open(plan, &parts.folder.join(name), false))
             }),
+            counters: parts.counters.open(plan),
         }
     }
 }
@@ -272,7 +280,12 @@ fn devices(tree: &mut Tree<'_>, sources: &Sources<'_>) {
 }
 
 fn memory(tree: &mut Tree<'_>, parts: &Parts<'_>) {
-    let options = format!("mode=1777,size={}", parts.tmp_bytes);
+    let mut options = "mode=1777".to_owned();
+    // Zero would be no limit at all.
+    let limits = [("size", parts.limits.tmp_bytes), ("nr_inodes", parts.limits.tmp_inodes)];
+    for (name, limit) in limits.into_iter().filter_map(|(name, limit)| Some((name, limit?))) {
+        options.push_str(&format!(",{name}={}", limit.max(1)));
+    }
     let flags = libc::MS_NOSUID | libc::MS_NODEV;
     tree.mount("tmpfs", Path::new("tmp"), flags, &options);
     tree.mount("tmpfs", Path::new("dev/shm"), flags, &options);
@@ -378,7 +391,7 @@ fn own_network(plan: &mut Plan, parts: &Parts<'_>, sockets: &mut Vec<Slot>) {
 }
 
 /// Everything between a finished root and the guest.
-fn give_up(plan: &mut Plan, parts: &Parts<'_>, sockets: &[Slot]) {
+fn give_up(plan: &mut Plan, parts: &Parts<'_>, sockets: &[Slot], counters: &[(Slot, i32)]) {
     if parts.has(Fence::Uts) {
         plan.relies_on(Some(Fence::Uts));
         plan.push("set the host name", &Step::HostName("moat"));
@@ -398,6 +411,7 @@ fn give_up(plan: &mut Plan, parts: &Parts<'_>, sockets: &[Slot]) {
     }
     plan.push("pass the socket on", &pass(Slot::LISTENER, moat_guest::LISTENER_FD, parts));
     plan.push("pass the configuration on", &pass(Slot::CONFIG, moat_guest::CONFIG_FD, parts));
+    Counters::pass(counters, plan);
     for (number, slot) in (NETWORK_FD..).zip(sockets) {
         let step = Step::PassDescriptor { slot: *slot, number };
         plan.push("pass the network's sockets on", &step);
@@ -440,9 +454,7 @@ fn pass(slot: Slot, number: i32, parts: &Parts<'_>) -> Step<'static> {
     Step::PassDescriptor { slot, number }
 }
 
-/// No dumps of memory; no more descriptors and processes than a large build needs.
-const LIMITS: [(&str, u32, u64, u64); 3] = [
-    ("core dumps", libc::RLIMIT_CORE, 0, 0),
-    ("open files", libc::RLIMIT_NOFILE, 16_384, 524_288),
-    ("processes", libc::RLIMIT_NPROC, 4_096, 4_096),
-];
+/// No dumps of memory; no more descriptors than a large build needs. Commands get limits of their
+/// own from the guest.
+const LIMITS: [(&str, u32, u64, u64); 2] =
+    [("core dumps", libc::RLIMIT_CORE, 0, 0), ("open files", libc::RLIMIT_NOFILE, 16_384, 524_288)];

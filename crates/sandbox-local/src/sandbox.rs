@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use moat_core::Epoch;
+use moat_core::{Epoch, Metered};
 use moat_sandbox::{
     ByteStream, Guest, GuestClient, GuestError, NetworkSockets, Sandbox, SandboxError,
     connect_inside, network_sockets,
@@ -68,5 +68,17 @@ impl Sandbox for LocalSandbox {
 
     async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, SandboxError> {
         Ok(connect_inside(self.knock().await?, self.epoch, port).await?)
+    }
+
+    async fn metered(&self) -> Result<Metered, SandboxError> {
+        Ok(self.guest.metered().await?)
+    }
+
+    async fn pause(&self) -> Result<(), SandboxError> {
+        Ok(self.guest.pause().await?)
+    }
+
+    async fn resume(&self) -> Result<(), SandboxError> {
+        Ok(self.guest.resume().await?)
     }
 }

@@ -20,6 +20,7 @@ mod convert;
 mod exchange;
 mod guest;
 mod inbox;
+mod limits;
 mod link;
 mod listener;
 mod listing;
@@ -45,6 +46,8 @@ const SLOW: Duration = Duration::from_secs(300);
 pub struct GuestClient {
     shared: Arc<Shared>,
     nonce: BootNonce,
+    /// What both sides speak.
+    version: u32,
     reader: JoinHandle<()>,
 }
 
@@ -72,12 +75,13 @@ impl GuestClient {
             link.send(&ClientMessage::Hello { versions, epoch: epoch.0 }, &[]).await?;
             greeting(&mut reader, &mut decoder).await
         };
-        let nonce = tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await.map_err(|_| {
-            GuestError::Disconnected("the guest did not answer the connection".to_owned())
-        })??;
+        let (nonce, version) =
+            tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await.map_err(|_| {
+                GuestError::Disconnected("the guest did not answer the connection".to_owned())
+            })??;
         let shared = Arc::new(Shared { link, inbox: Inbox::default() });
         let reader = tokio::spawn(read_all(reader, decoder, Arc::clone(&shared)));
-        Ok(Self { shared, nonce, reader })
+        Ok(Self { shared, nonce, version, reader })
     }
 
     /// Returns once the connection is gone, whoever ended it.
@@ -173,7 +177,7 @@ impl std::fmt::Debug for GuestClient {
 async fn greeting<R: AsyncRead + Unpin>(
     reader: &mut R,
     decoder: &mut FrameDecoder,
-) -> Result<BootNonce, GuestError> {
+) -> Result<(BootNonce, u32), GuestError> {
     loop {
         if let Some(frame) = decoder.next_frame().map_err(convert::broken)? {
             return match parse(&frame)? {

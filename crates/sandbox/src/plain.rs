@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use moat_core::Epoch;
-use moat_guest::{GuestConfig, RawBytes, RootPaths};
+use moat_core::{Epoch, Metered, SandboxLimits};
+use moat_guest::{GuestConfig, GuestLimits, RawBytes, RootPaths};
 use rustix::process::{Pid, Signal, getegid, geteuid, kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -97,6 +97,7 @@ impl PlainProvider {
     }
 
     async fn start(&self, spec: &SandboxSpec) -> Result<Handle, SandboxError> {
+        check(&spec.limits)?;
         let failed = |step: &'static str| move |error: io::Error| setup(step, &error);
         std::fs::create_dir_all(&self.base).map_err(failed("make the base folder"))?;
         let dir = tempfile::Builder::new().prefix("s").rand_bytes(8).tempdir_in(&self.base);
@@ -218,6 +219,18 @@ impl Sandbox for PlainSandbox {
         let stream = stream.map_err(|error| setup("reach the guest", &error))?;
         Ok(connect_inside(stream, self.epoch, port).await?)
     }
+
+    async fn metered(&self) -> Result<Metered, SandboxError> {
+        Ok(self.client.metered().await?)
+    }
+
+    async fn pause(&self) -> Result<(), SandboxError> {
+        Ok(self.client.pause().await?)
+    }
+
+    async fn resume(&self) -> Result<(), SandboxError> {
+        Ok(self.client.resume().await?)
+    }
 }
 
 fn config(spec: &SandboxSpec, dir: &Path, (uid, gid): (u32, u32)) -> GuestConfig {
@@ -244,6 +257,36 @@ fn config(spec: &SandboxSpec, dir: &Path, (uid, gid): (u32, u32)) -> GuestConfig
         environment,
         output_spool: 1 << 20,
         max_processes: 128,
+        limits: limits(&spec.limits),
+    }
+}
+
+/// What the guest itself can hold commands to.
+fn limits(limits: &SandboxLimits) -> GuestLimits {
+    GuestLimits {
+        memory_bytes: limits.memory_bytes,
+        pids: limits.pids,
+        cpu_time_ms: limits.cpu_time_ms,
+        wall_ms: limits.wall_ms,
+        output_bytes: limits.output_bytes,
+        open_files: limits.open_files,
+        file_bytes: limits.file_bytes,
+        disk_bytes: limits.disk_bytes,
+        disk_inodes: limits.disk_inodes,
+        ..GuestLimits::default()
+    }
+}
+
+/// It has neither control groups nor file systems of its own.
+fn check(limits: &SandboxLimits) -> Result<(), SandboxError> {
+    let cannot = [
+        (limits.cpu_millis.is_some(), "hold a share of the processor"),
+        (limits.swap_bytes.is_some(), "limit swap"),
+        (limits.tmp_bytes.is_some() || limits.tmp_inodes.is_some(), "limit `/tmp`"),
+    ];
+    match cannot.into_iter().find(|(wanted, _)| *wanted) {
+        Some((_, what)) => Err(GuestError::Unsupported(what.to_owned()).into()),
+        None => Ok(()),
     }
 }
 

@@ -12,6 +12,9 @@ use crate::tree::{self, Seen};
 /// How long commands may take to stop. Only what waits for the kernel takes any time at all.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// Stands for whoever asked for a pause, which belongs to no connection and outlives all of them.
+pub(crate) const PAUSE: u64 = u64::MAX;
+
 /// What is stopped, and by whom.
 pub(crate) struct Freezer {
     first_process: bool,
@@ -34,6 +37,11 @@ impl Freezer {
 
     pub(crate) fn is_frozen(&self) -> bool {
         !self.holders.is_empty()
+    }
+
+    /// Everything is stopped until somebody lets it go on.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.holders.contains(&PAUSE)
     }
 
     /// Lets everything go on, unless another connection still wants it stopped.

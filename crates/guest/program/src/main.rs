@@ -4,7 +4,7 @@
 //! One thread and one event loop ([`server`]) over descriptors that never block. Connections of
 //! the harness ([`connection`]) bring requests; [`process`] runs commands and keeps their output
 //! until it is acknowledged; [`files`] resolves paths beneath the roots; [`freeze`] stops commands
-//! so that a scan sees one moment. What takes long is a [`job`] that is done in steps.
+//! so that a scan sees one moment; [`limits`] holds commands to what they may use. What takes long is a [`job`] that is done in steps.
 //!
 //! The harness is not feared here, commands are: they must not reach, trace, wedge or exhaust this
 //! process. So it is not dumpable, holds bounded buffers only, opens nothing that blocks, and
@@ -15,6 +15,7 @@ mod files;
 mod folder_job;
 mod freeze;
 mod job;
+mod limits;
 mod network;
 mod poll;
 mod process;

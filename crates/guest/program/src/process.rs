@@ -3,16 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use moat_guest::{Failure, GuestConfig, OutputStream, ProcessExit, ProcessStatus, RawBytes, Start};
+use moat_guest::{
+    Failure, GuestConfig, LimitName, LimitReached, OutputStream, ProcessExit, ProcessStatus,
+    RawBytes, Start,
+};
 use rustix::event::epoll::EventFlags;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::{Pid, Signal};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::files::{Files, os_failure};
+use crate::limits::{Account, Limits};
 use crate::poll::{Poll, Source};
 use crate::spawn::{self, Plan};
 use crate::{sys, tree};
 
+mod limited;
 mod spool;
 mod stdin;
 mod tap;
@@ -34,9 +39,10 @@ const FIRST_MARK: u64 = 1 << 40;
 /// One command.
 pub(crate) struct Process {
     key: String,
+    number: u64,
     pid: Pid,
     mark: u64,
-    started: Instant,
+    pub(crate) account: Account,
     pub(crate) spool: Spool,
     /// Bytes of output that the harness has.
     pub(crate) acknowledged: u64,
@@ -69,6 +75,16 @@ impl Process {
         self.ended.is_none().then(|| self.pid.as_raw_nonzero().get())
     }
 
+    /// By which the guest counts it.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// It was killed for a limit and is not gone yet.
+    pub(crate) fn is_dying(&self) -> bool {
+        self.ended.is_none() && self.account.reached().is_some_and(|reached| reached.ended)
+    }
+
     fn taps(&mut self) -> impl Iterator<Item = &mut Tap> {
         self.stdout.iter_mut().chain(self.stderr.iter_mut())
     }
@@ -85,6 +101,7 @@ impl Process {
         if open.read(stream, spool, overdue, scratch).is_closed() {
             *tap = None;
         }
+        self.check_output();
         self.update_interest(poll);
     }
 
@@ -103,7 +120,12 @@ impl Process {
     fn settle(&mut self, poll: &Poll, now: Instant) {
         let Some(ended) = self.ended.as_ref().filter(|_| self.exit.is_none()) else { return };
         let overdue = now >= ended.deadline;
-        let exit = ProcessExit { code: ended.code, limit: None, wall_ms: ended.wall_ms };
+        let exit = ProcessExit {
+            code: ended.code,
+            limit: self.account.reached(),
+            metered: Some(self.account.metered(ended.wall_ms)),
+            wall_ms: ended.wall_ms,
+        };
         if self.taps().all(|tap| overdue && tap.owes_nothing()) {
             self.exit = Some(exit);
             if self.stdin.take().is_some() {
@@ -128,10 +150,11 @@ pub(crate) struct Processes {
     environment: BTreeMap<String, String>,
     tied: bool,
     scratch: Vec<u8>,
+    pub(crate) limits: Limits,
 }
 
 impl Processes {
-    pub(crate) fn new(config: &GuestConfig, first_process: bool) -> Self {
+    pub(crate) fn new(config: &GuestConfig, limits: Limits, first_process: bool) -> Self {
         Self {
             kept: BTreeMap::new(),
             ids: HashMap::new(),
@@ -142,6 +165,7 @@ impl Processes {
             environment: config.environment.clone(),
             tied: !first_process,
             scratch: vec![0; 64 << 10],
+            limits,
         }
     }
 
@@ -180,7 +204,7 @@ impl Processes {
         let mut environment = self.environment.clone();
         environment.extend(start.environment);
         let id = self.next;
-        let mark = FIRST_MARK + id;
+        let mark = mark_of(id);
         let plan = Plan {
             argv: &start.argv,
             cwd: files.place(&start.cwd)?,
@@ -189,15 +213,18 @@ impl Processes {
             identity: files.identity(),
             mark,
             tied: self.tied,
+            limits: &self.limits,
         };
+        let before = self.limits.counted();
         let spawned = spawn::spawn(&plan).map_err(failed)?;
         self.next += 1;
         let mut process = Process {
             key: start.key.clone(),
+            number: id,
             pid: spawned.pid,
             mark,
-            started: Instant::now(),
-            spool: Spool::new(self.spool),
+            account: Account::new(before, Instant::now()),
+            spool: Spool::new(self.spool).with_cap(self.limits.config.output_bytes),
             acknowledged: 0,
             stdout: Some(Tap::new(spawned.stdout, Source::Stdout(id))),
             stderr: spawned.stderr.map(|fd| Tap::new(fd, Source::Stderr(id))),
@@ -257,18 +284,37 @@ impl Processes {
 
     /// Takes note of children that have ended, also of those that were left to the guest.
     pub(crate) fn reap(&mut self, poll: &Poll, now: Instant) {
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        while let Some(pid) = sys::ended_child() {
             let is_it = |process: &&mut Process| process.pid == pid && process.ended.is_none();
-            let Some(process) = self.kept.values_mut().find(is_it) else { continue };
-            let ran = now.saturating_duration_since(process.started).as_millis();
+            let alone = self.kept.values().filter(|process| process.ended.is_none()).count() == 1;
+            let Some(process) = self.kept.values_mut().find(is_it) else {
+                self.reap_orphan(pid);
+                continue;
+            };
+            let Some((code, usage)) = sys::reap(pid) else { break };
+            process.account.end(usage);
+            let ran = process.account.ran(now).as_millis();
+            if let Some(reached) = self.limits.judge(code, process.account.before, alone) {
+                process.account.reach(reached);
+            }
             process.ended = Some(Ended {
-                code: exit_code(status),
+                code,
                 wall_ms: u64::try_from(ran).unwrap_or(u64::MAX),
                 deadline: now + LEFTOVER_WAIT,
             });
             process.taps().for_each(Tap::note_end);
             process.read(OutputStream::Stdout, poll, &mut self.scratch, now);
             process.read(OutputStream::Stderr, poll, &mut self.scratch, now);
+        }
+    }
+
+    /// A descendant whose parent has ended before it: what it used was still its command's.
+    fn reap_orphan(&mut self, pid: Pid) {
+        let mark = tree::read_mark(pid.as_raw_nonzero().get());
+        let Some((_, usage)) = sys::reap(pid) else { return };
+        let owner = mark.and_then(|mark| self.owner_of(mark));
+        if let Some(process) = owner.and_then(|owner| self.kept.get_mut(&owner)) {
+            process.account.add_orphan(&usage);
         }
     }
 
@@ -354,7 +400,7 @@ impl Process {
     }
 }
 
-/// The code by which a harness knows how a command ended.
-fn exit_code(status: WaitStatus) -> i32 {
-    status.exit_status().or_else(|| status.terminating_signal().map(|signal| -signal)).unwrap_or(-1)
+/// What descendants of a command are recognised by.
+pub(crate) fn mark_of(number: u64) -> u64 {
+    FIRST_MARK + number
 }

@@ -15,6 +15,7 @@ use crate::connection::{Connection, Phase};
 use crate::files::{Commits, Files};
 use crate::freeze::Freezer;
 use crate::job::Step;
+use crate::limits::Watch;
 use crate::poll::{Poll, Source, Watched};
 use crate::process::Processes;
 use crate::tree;
@@ -42,6 +43,9 @@ pub(crate) struct Server {
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     processes: Processes,
+    watch: Watch,
+    /// When everything was last stopped until somebody lets it go on.
+    paused: Option<Instant>,
     files: Files,
     commits: Commits,
     freezer: Freezer,
@@ -105,6 +109,11 @@ impl Server {
             self.serve_frames(*id, now);
         }
         self.step_jobs(now);
+        if !self.freezer.is_paused() && self.watch.tick(&mut self.processes, now).is_err() {
+            // Better no sandbox than one without limits.
+            self.end = Some(now);
+            self.is_ending = true;
+        }
         self.processes.settle(&self.poll, now);
         self.send_events(now);
         for connection in self.connections.values_mut() {
@@ -124,7 +133,8 @@ impl Server {
         if busy {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.end, self.next_step, self.processes.deadline(now)];
+        let watch = self.watch.deadline(&self.processes).filter(|_| !self.freezer.is_paused());
+        let deadlines = [self.end, self.next_step, self.processes.deadline(now), watch];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }

@@ -16,6 +16,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::files::Identity;
+use crate::limits::Limits;
 use crate::sys;
 
 /// Where a program is looked for when its environment has no `PATH`.
@@ -36,6 +37,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) mark: u64,
     /// It ends with the guest even where that is not the first process.
     pub(crate) tied: bool,
+    /// What it is held to.
+    pub(crate) limits: &'a Limits,
 }
 
 /// A started command, seen from the guest. Descriptors do not block.
@@ -164,6 +167,7 @@ fn enter(plan: &Plan<'_>) -> Result<(), (String, io::Error)> {
     }
     prefer_for_oom();
     sys::set_mark(plan.mark);
+    plan.limits.restrict();
     plan.identity.become_for_good().map_err(|error| ("change the user".to_owned(), error))?;
     drop_capabilities().map_err(step("drop capabilities"))?;
     rustix::thread::set_no_new_privs(true).map_err(step("set no_new_privs"))?;

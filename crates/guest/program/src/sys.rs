@@ -107,6 +107,100 @@ pub(crate) fn set_mark(mark: u64) {
     }
 }
 
+/// Sets a limit of the calling process, which may not exceed what it has; where it would, nothing
+/// changes.
+pub(crate) fn set_limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a live local.
+    unsafe {
+        libc::getrlimit(resource, &mut limit);
+        limit.rlim_max = limit.rlim_max.min(hard);
+        limit.rlim_cur = limit.rlim_max.min(soft);
+        libc::setrlimit(resource, &limit);
+    }
+}
+
+/// What processes used, as the kernel counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Microseconds of processor time.
+    pub(crate) cpu_us: u64,
+    /// Bytes of memory of the largest process at its highest point.
+    pub(crate) peak_memory: u64,
+    /// Bytes read from storage.
+    pub(crate) read: u64,
+    /// Bytes written to storage.
+    pub(crate) written: u64,
+}
+
+impl Usage {
+    fn of(usage: &libc::rusage) -> Self {
+        let number = |value: i64| u64::try_from(value).unwrap_or(0);
+        let micros = |time: &libc::timeval| number(time.tv_sec) * 1_000_000 + number(time.tv_usec);
+        Self {
+            cpu_us: micros(&usage.ru_utime).saturating_add(micros(&usage.ru_stime)),
+            peak_memory: number(usage.ru_maxrss).saturating_mul(1024),
+            read: number(usage.ru_inblock).saturating_mul(512),
+            written: number(usage.ru_oublock).saturating_mul(512),
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.cpu_us = self.cpu_us.saturating_add(other.cpu_us);
+        self.peak_memory = self.peak_memory.max(other.peak_memory);
+        self.read = self.read.saturating_add(other.read);
+        self.written = self.written.saturating_add(other.written);
+    }
+}
+
+/// What all children used that have ended and were waited for, with their descendants.
+pub(crate) fn usage_of_ended() -> Usage {
+    // SAFETY: a plain struct for which zeros are valid, filled by the call.
+    let usage = unsafe {
+        let mut usage = std::mem::zeroed::<libc::rusage>();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage);
+        usage
+    };
+    Usage::of(&usage)
+}
+
+/// A child that has ended and is still there to be looked at, if there is one.
+pub(crate) fn ended_child() -> Option<Pid> {
+    // SAFETY: a plain struct for which zeros are valid; where no child has ended its pid stays 0.
+    let pid = unsafe {
+        let mut info = std::mem::zeroed::<libc::siginfo_t>();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        if libc::waitid(libc::P_ALL, 0, &mut info, flags) != 0 {
+            return None;
+        }
+        info.si_pid()
+    };
+    Pid::from_raw(pid).filter(|_| pid > 0)
+}
+
+/// Lets go of a child that has ended: its exit code, or -N for signal N, and what it and those of
+/// its descendants used that were waited for.
+pub(crate) fn reap(pid: Pid) -> Option<(i32, Usage)> {
+    let mut status = 0;
+    // SAFETY: pointers to live locals; the struct is plain and zeros are valid.
+    let (reaped, usage) = unsafe {
+        let mut usage = std::mem::zeroed::<libc::rusage>();
+        let pid = pid.as_raw_nonzero().get();
+        (libc::wait4(pid, &mut status, libc::WNOHANG, &mut usage), usage)
+    };
+    if reaped != pid.as_raw_nonzero().get() {
+        return None;
+    }
+    let code = if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else if libc::WIFSIGNALED(status) {
+        -libc::WTERMSIG(status)
+    } else {
+        -1
+    };
+    Some((code, Usage::of(&usage)))
+}
+
 /// In a child: leaves no descriptor above standard error open.
 fn close_descriptors() {
     // SAFETY: closes descriptors that this child never uses again. Where the call is missing,

@@ -17,6 +17,8 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal,
 };
 
+use crate::sys;
+
 /// Rounds of looking for processes that were forked while others were being killed.
 const ROUNDS: usize = 16;
 
@@ -158,6 +160,40 @@ pub(crate) fn signal_tree(root: Option<i32>, mark: u64, signal: Signal) {
     }
 }
 
+/// Kills a command and all that descends from it, also what forks while it is being killed. Where
+/// the guest is the first process everything is stopped for that moment, in one step of the kernel
+/// that no fork gets past; what is none of the command's goes on afterwards.
+pub(crate) fn kill_tree(root: Option<i32>, mark: u64, first_process: bool) {
+    for round in 0..ROUNDS {
+        let found = members(root, mark);
+        if found.is_empty() {
+            return;
+        }
+        if round == 0 || !first_process {
+            found.iter().for_each(|seen| seen.signal(Signal::KILL));
+            continue;
+        }
+        let stopped_before: BTreeSet<_> =
+            commands().iter().filter(|seen| seen.is_stopped()).map(Seen::identity).collect();
+        if sys::kill_all(libc::SIGSTOP).is_err() {
+            continue;
+        }
+        let found = members(root, mark);
+        found.iter().for_each(|seen| seen.signal(Signal::KILL));
+        let mut others = commands();
+        others.sort_by_key(Seen::age);
+        others.retain(|seen| !stopped_before.contains(&seen.identity()));
+        others.iter().for_each(|seen| seen.signal(Signal::CONT));
+    }
+}
+
+/// Kills one process, if it still is the one that started then.
+pub(crate) fn kill_one(pid: i32, started: u64) {
+    if let Some(seen) = Seen::read(pid).filter(|seen| seen.started == started) {
+        seen.signal(Signal::KILL);
+    }
+}
+
 /// Kills all commands, and waits a moment for it to be gone: for where the
 /// kernel does not do this, because the guest is not the first process.
 pub(crate) fn kill_commands() {
@@ -187,7 +223,7 @@ fn closure(all: &[Seen], mut found: BTreeSet<i32>) -> BTreeSet<i32> {
     }
 }
 
-fn read_mark(pid: i32) -> Option<u64> {
+pub(crate) fn read_mark(pid: i32) -> Option<u64> {
     parse_mark(&read_small(format!("/proc/{pid}/limits"))?)
 }
 
@@ -209,7 +245,7 @@ fn parse_stat(pid: i32, stat: &str) -> Option<Seen> {
     Some(Seen { pid, parent, group, session, state, threads, started })
 }
 
-fn read_small(path: impl AsRef<Path>) -> Option<String> {
+pub(crate) fn read_small(path: impl AsRef<Path>) -> Option<String> {
     let mut bytes = Vec::new();
     fs::File::open(path).ok()?.take(16 << 10).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())

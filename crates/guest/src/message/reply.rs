@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Versions;
-use crate::RawBytes;
+use crate::{LimitReached, Metered, RawBytes};
 
 /// What the guest says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +102,8 @@ pub enum Reply {
     Frozen(bool),
     /// So many descriptors come with the answer's first byte.
     Sockets(u32),
+    /// What all commands used.
+    Metered(Metered),
 }
 
 /// Where output came from. A terminal has only `stdout`.
@@ -134,9 +136,12 @@ pub struct ProcessStatus {
 pub struct ProcessExit {
     /// Its exit code, or -N if signal N ended it.
     pub code: i32,
-    /// The limit that ended it, if one did.
+    /// The limit that it reached, if it reached one. From version 2 on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<String>,
+    pub limit: Option<LimitReached>,
+    /// What it and its descendants used. From version 2 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<Metered>,
     /// Milliseconds that it ran.
     pub wall_ms: u64,
 }

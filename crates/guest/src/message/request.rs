@@ -182,6 +182,13 @@ pub enum Request {
     Freeze,
     /// Lets them go on. → `Done`
     Thaw,
+    /// Stops all commands until `Resume`, whatever becomes of connections. From version 2 on.
+    /// → `Frozen`
+    Pause,
+    /// Lets them go on. From version 2 on. → `Done`
+    Resume,
+    /// What all commands used since the guest began. From version 2 on. → `Metered`
+    Meter,
     /// All paths beneath a root, parents first, names in byte order. → `Entries`, several times
     Scan {
         /// Beneath what.

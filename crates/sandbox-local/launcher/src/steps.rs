@@ -92,7 +92,8 @@ fn step(steps: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
 fn open(p: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
     let (slot, flags, optional) = (p.u32()?, p.u32()?, p.u32()? != 0);
     match sys::open(p.text()?, flags) {
-        Ok(fd) => slots.set(slot as usize, fd),
+        // Out of the way of those that the guest is given before this one is used.
+        Ok(fd) => slots.set(slot as usize, sys::move_high(fd)?),
         Err(error) if optional && error.is_absence() => Ok(()),
         Err(error) => Err(error),
     }

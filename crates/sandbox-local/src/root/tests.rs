@@ -24,7 +24,8 @@ fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
         roster: &Roster::new(None, "/bin/sh"),
         network: None,
         trust: None,
-        tmp_bytes: 1 << 20,
+        limits: &SandboxLimits { tmp_bytes: Some(1 << 20), ..SandboxLimits::default() },
+        counters: &Counters::default(),
         rehearsal: true,
         old_kernel,
     });

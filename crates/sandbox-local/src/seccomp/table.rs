@@ -195,6 +195,11 @@ pub(crate) const REFUSED: &[Refusal] = &[
         when: &[],
     },
     Refusal {
+        reason: "limits of another process: the guest's are not a command's to set",
+        calls: calls!(SYS_prlimit64),
+        when: &[&[(0, Test::IsNot(0))]],
+    },
+    Refusal {
         reason: "only local, internet and routing sockets: no packet, vsock, alg, bluetooth, …",
         calls: calls!(SYS_socket SYS_socketpair),
         when: &[&[

@@ -5,17 +5,21 @@ use std::fmt::Display;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use moat_core::BootNonce;
+use moat_core::{BootNonce, LimitName, Metered, SandboxLimitReached};
 use moat_guest::{
-    ApplyKind, ApplyRecord, CommitOutcome as WireOutcome, Failure, OutputStream as WireStream,
-    Place, ProcessExit as WireExit, ProcessStatus as WireStatus, RawBytes, Refusal,
-    Root as WireRoot, StatKind, StatRecord, Welcome,
+    ApplyKind, ApplyRecord, CommitOutcome as WireOutcome, Failure, LimitName as WireLimit,
+    LimitReached as WireReached, Metered as WireMetered, OutputStream as WireStream, Place,
+    ProcessExit as WireExit, ProcessStatus as WireStatus, RawBytes, Refusal, Root as WireRoot,
+    StatKind, StatRecord, Welcome,
 };
 
 use crate::{
     ApplyEntry, ApplyNode, CommitOutcome, FileKind, FileStat, GuestError, OutputStream,
     ProcessExit, ProcessStatus, Root, ScanEntry,
 };
+
+/// The largest number that is believed: whatever counts with doubles has it exactly.
+const MAX_COUNT: u64 = 1 << 53;
 
 /// Characters of a guest's text that are shown in an error.
 const MAX_SHOWN: usize = 400;
@@ -35,7 +39,7 @@ pub(super) fn copy(error: &GuestError) -> GuestError {
     }
 }
 
-pub(super) fn nonce(welcome: Welcome) -> Result<BootNonce, GuestError> {
+pub(super) fn nonce(welcome: Welcome) -> Result<(BootNonce, u32), GuestError> {
     let ours = moat_guest::VERSIONS;
     if !(ours.min..=ours.max).contains(&welcome.version) {
         return Err(broken("it chose a version that was not offered"));
@@ -44,7 +48,7 @@ pub(super) fn nonce(welcome: Welcome) -> Result<BootNonce, GuestError> {
     if nonce.len() != 32 || !nonce.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(broken("its nonce is none"));
     }
-    Ok(BootNonce(nonce))
+    Ok((BootNonce(nonce), welcome.version))
 }
 
 pub(super) fn refusal(refusal: Refusal) -> GuestError {
@@ -111,7 +115,50 @@ pub(super) fn stream(stream: WireStream) -> OutputStream {
 }
 
 pub(super) fn exit(exit: WireExit) -> ProcessExit {
-    ProcessExit { code: exit.code, limit: None, metered: None, wall_ms: exit.wall_ms }
+    ProcessExit {
+        code: exit.code,
+        limit: exit.limit.map(limit_reached),
+        metered: exit.metered.map(metered),
+        wall_ms: exit.wall_ms,
+    }
+}
+
+fn limit_reached(reached: WireReached) -> SandboxLimitReached {
+    let limit = match reached.limit {
+        WireLimit::Memory => LimitName::Memory,
+        WireLimit::Pids => LimitName::Pids,
+        WireLimit::CpuTime => LimitName::CpuTime,
+        WireLimit::OpenFiles => LimitName::OpenFiles,
+        WireLimit::FileSize => LimitName::FileSize,
+        WireLimit::Disk => LimitName::Disk,
+        WireLimit::DiskInodes => LimitName::DiskInodes,
+        WireLimit::Tmp => LimitName::Tmp,
+        WireLimit::TmpInodes => LimitName::TmpInodes,
+        WireLimit::Output => LimitName::Output,
+        WireLimit::WallTime => LimitName::WallTime,
+    };
+    SandboxLimitReached {
+        limit,
+        allowed: countable(reached.allowed),
+        seen: reached.seen.map(countable),
+        hard: reached.hard,
+        ended: reached.ended,
+    }
+}
+
+pub(super) fn metered(metered: WireMetered) -> Metered {
+    Metered {
+        cpu_ms: countable(metered.cpu_ms),
+        peak_memory_bytes: countable(metered.peak_memory_bytes),
+        read_bytes: countable(metered.read_bytes),
+        written_bytes: countable(metered.written_bytes),
+        wall_ms: countable(metered.wall_ms),
+    }
+}
+
+/// Sums of numbers that a guest made up stay numbers, in every program that reads JSON.
+fn countable(number: u64) -> u64 {
+    number.min(MAX_COUNT)
 }
 
 pub(super) fn status(status: WireStatus) -> Result<ProcessStatus, GuestError> {

@@ -15,11 +15,33 @@ pub(crate) struct Spool {
     runs: VecDeque<(u64, OutputStream)>,
     start: u64,
     limit: usize,
+    /// Bytes that there may ever be.
+    cap: Option<u64>,
+    /// Bytes that were too many.
+    excess: u64,
 }
 
 impl Spool {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { bytes: VecDeque::new(), runs: VecDeque::new(), start: 0, limit }
+        Self {
+            bytes: VecDeque::new(),
+            runs: VecDeque::new(),
+            start: 0,
+            limit,
+            cap: None,
+            excess: 0,
+        }
+    }
+
+    /// Takes no more than so many bytes in all.
+    pub(crate) fn with_cap(self, cap: Option<u64>) -> Self {
+        Self { cap, ..self }
+    }
+
+    /// If there were more bytes than there may be: how many may be, and were.
+    pub(crate) fn exceeded(&self) -> Option<(u64, u64)> {
+        let cap = self.cap.filter(|_| self.excess > 0)?;
+        Some((cap, cap.saturating_add(self.excess)))
     }
 
     /// Bytes that came before the first that is kept.
@@ -38,6 +60,13 @@ impl Spool {
     }
 
     pub(crate) fn push(&mut self, stream: OutputStream, bytes: &[u8]) {
+        let room = self.cap.map_or(u64::MAX, |cap| cap.saturating_sub(self.end()));
+        let fits = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        let (bytes, excess) = bytes.split_at_checked(fits).unwrap_or((bytes, &[]));
+        self.excess = self.excess.saturating_add(excess.len() as u64);
+        if bytes.is_empty() {
+            return;
+        }
         if self.runs.back().is_none_or(|(_, last)| *last != stream) {
             self.runs.push_back((self.end(), stream));
         }
@@ -114,6 +143,18 @@ mod tests {
         spool.drop_before(6);
         spool.push(Stdout, b"g");
         assert_eq!(read(&spool, 6, 100), Some((Stdout, b"g".to_vec())));
+    }
+
+    #[test]
+    fn what_is_too_much_is_counted_and_not_kept() {
+        let mut spool = Spool::new(1000).with_cap(Some(5));
+        spool.push(Stdout, b"abc");
+        spool.drop_before(3);
+        spool.push(Stderr, b"de");
+        assert_eq!(spool.exceeded(), None);
+        spool.push(Stderr, b"fgh");
+        assert_eq!(spool.exceeded(), Some((5, 8)));
+        assert_eq!((read(&spool, 3, 100), spool.end()), (Some((Stderr, b"de".to_vec())), 5));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use moat_guest::{Failure, GuestMessage, MAX_KEY, Reply, Request};
 use super::{FAREWELL, Server};
 use crate::connection::{Listener, MAX_LISTENERS};
 use crate::files::{Remove, Scan};
-use crate::freeze::Freeze;
+use crate::freeze::{Freeze, PAUSE};
 use crate::job::Job;
 use crate::network::{self, Connect};
 
@@ -55,10 +55,15 @@ impl Server {
             Request::Start(start) => {
                 check_key(&start.key)?;
                 if self.freezer.is_frozen() {
-                    let what = "start a command while all are stopped for a checkpoint".to_owned();
+                    let what = match self.freezer.is_paused() {
+                        true => "start a command while it is paused",
+                        false => "start a command while all are stopped for a checkpoint",
+                    };
+                    let what = what.to_owned();
                     return Err(Failure::Unsupported { what });
                 }
                 let status = self.processes.start(&self.poll, &self.files, start)?;
+                self.watch.wake(now);
                 Ok(Answer::Now(Reply::Process(status)))
             }
             Request::Attach { key, offset, credit } => {
@@ -87,6 +92,24 @@ impl Server {
                 self.processes.resize(&process, rows, columns).map(done)
             }
             Request::Processes => Ok(Answer::Now(Reply::Processes(self.processes.all()))),
+            Request::Pause => {
+                if !self.freezer.is_paused() {
+                    self.paused = Some(now);
+                }
+                Ok(Answer::Later(Job::Freeze(Freeze::new(PAUSE))))
+            }
+            Request::Resume => {
+                let was_paused = self.freezer.is_paused();
+                self.freezer.thaw(PAUSE);
+                if let Some(since) = self.paused.take().filter(|_| was_paused) {
+                    self.processes.were_paused(now.saturating_duration_since(since));
+                    self.watch.wake(now);
+                }
+                Ok(Answer::Now(Reply::Done))
+            }
+            Request::Meter => {
+                Ok(Answer::Now(Reply::Metered(self.watch.metered(&self.processes.limits))))
+            }
             Request::Freeze => Ok(Answer::Later(Job::Freeze(Freeze::new(connection)))),
             Request::Thaw => {
                 self.freezer.thaw(connection);

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::Read as _;
 use std::time::Instant;
 
-use moat_guest::{CONFIG_FD, LISTENER_FD, MAX_HEADER, to_hex};
+use moat_guest::{CONFIG_FD, LISTENER_FD, MAX_HEADER, RawBytes, to_hex};
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
 use rustix::rand::GetRandomFlags;
 
 use super::*;
+use crate::limits::Limits;
 use crate::sys;
 
 impl Server {
@@ -24,12 +25,16 @@ impl Server {
         let outputs = outputs.map_err(failed("take over the outputs folder"))?;
         let network = config.network_fds.iter().map(|fd| sys::adopt(*fd)).collect::<Result<_, _>>();
         let network = network.map_err(failed("take over the network's sockets"))?;
+        let limits = Limits::open(&config.limits);
+        let limits = limits.map_err(failed("take over the kernel's counters"))?;
         let first_process = rustix::process::getpid().is_init();
         hide(first_process).map_err(|error| format!("cannot hide from commands: {error}"))?;
         let children = sys::take_signals().map_err(failed("take over signals"))?;
         rustix::io::ioctl_fionbio(&listener, true)
             .map_err(|error| format!("cannot use the socket: {error}"))?;
         let files = Files::open(&config, outputs)?;
+        let roots = [&config.roots.workspace, &config.roots.home].map(RawBytes::to_path);
+        let watch = Watch::new(&limits, roots.into(), first_process);
         let mut server = Self {
             poll: Poll::new().map_err(|error| format!("cannot wait for events: {error}"))?,
             listener: Watched::new(listener, Source::Listener),
@@ -40,7 +45,9 @@ impl Server {
             first_process,
             connections: BTreeMap::new(),
             next_connection: 0,
-            processes: Processes::new(&config, first_process),
+            processes: Processes::new(&config, limits, first_process),
+            watch,
+            paused: None,
             files,
             commits: Commits::default(),
             freezer: Freezer::new(first_process),
