@@ -1,6 +1,7 @@
 //! What can be typed. Every command's help ends with an example.
 
 mod outfit;
+mod sandbox;
 
 use std::path::PathBuf;
 
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use outfit::OutfitArgs;
+pub(crate) use sandbox::*;
 
 /// Durable, sandboxed AI agents.
 #[derive(Debug, Parser)]
@@ -457,25 +459,6 @@ pub(crate) struct RecordArgs {
     /// The file to write [default: standard output]
     #[arg(short = 'o', long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SandboxCommand {
-    /// Run one command in a fresh sandbox
-    #[command(after_help = "Example: moat sandbox run --dir . -- make test")]
-    Run(SandboxRunArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SandboxRunArgs {
-    /// The workspace starts as a copy of this folder
-    #[arg(long, value_name = "DIR")]
-    pub(crate) dir: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) fences: FenceArgs,
-    /// The command
-    #[arg(last = true, required = true, value_name = "CMD")]
-    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]

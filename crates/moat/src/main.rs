@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use cli::{Cli, Command, SandboxCommand};
+use cli::{Cli, Command};
 use commands::{
     demo, diff, doctor, give_back, inbox, list, logs, record, sandbox, show, start, take_up, verify,
 };
@@ -60,7 +60,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Verify(args) => verify::verify(&Engine::open(global)?, &args).await,
         Command::Erase(args) => verify::erase(&Engine::open(global)?, &args).await,
         Command::Record(args) => record::record(&Engine::open(global)?, &args).await,
-        Command::Sandbox { command: SandboxCommand::Run(args) } => sandbox::run(global, args).await,
+        Command::Sandbox { command } => sandbox::dispatch(global, command).await,
         Command::Doctor(args) => doctor::doctor(global, &args),
         Command::Demo(args) => demo::demo(global, &args).await,
         Command::Completions { shell } => {

@@ -92,6 +92,14 @@ impl LocalProvider {
         Ok(self.shared.prepared()?.toolchains.names().to_vec())
     }
 
+    /// Whether the sandbox lives, without connecting to it, which would count as a use.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`] if it is no handle of this provider.
+    pub fn is_alive(&self, handle: &Value) -> Result<bool, SandboxError> {
+        Ok(self.shared.lives(&Handle::from_value(handle)?))
+    }
+
     /// Removes what sandboxes left that have ended. Sandboxes that live, and those that somebody is
     /// making or ending, are left alone. Answers how many were removed. Blocks.
     ///

@@ -1,129 +1,115 @@
-//! `sandbox run`: one command in a fresh sandbox, its output and exit code passed through.
+//! `sandbox …`: sandboxes without an agent.
+//!
+//! A sandbox of `run` ends with its command. One of `create` stays until `rm`, or until nobody has
+//! used it for as long as was said; what finds it again is written down in the data folder
+//! ([`records`]). Everything else connects to it, as one of several that may at once.
+
+mod copy;
+mod create;
+mod exec;
+mod expose;
+mod fill;
+mod list;
+mod process;
+mod records;
+mod shell;
+mod stats;
 
 use std::io::Write as _;
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use anyhow::Context as _;
-use moat_core::{CallKey, Epoch, RunId, Seq, TenantId};
-use moat_sandbox::checkpoint::{Checkpointer, SkipRules};
-use moat_sandbox::manifest::Manifest;
-use moat_sandbox::materialise::{HostFolders, materialise};
-use moat_sandbox::{
-    Command, Guest, OutputStream, ProcessEvent, ProcessExit, Provider, Root, SandboxSpec,
-};
-use moat_snapshot::Snapshots;
+use moat_core::Epoch;
+use moat_sandbox::{Provider as _, Sandbox};
+use moat_sandbox_local::LocalProvider;
 
-use crate::cli::{Global, SandboxRunArgs};
+use crate::cli::{Global, SandboxCommand};
 use crate::config::Config;
-use crate::engine::{local_provider, open_blobs};
-use crate::escape::escape;
+use crate::engine::local_provider;
 use crate::exit::{Exit, usage};
 use crate::home::Home;
+use records::{Record, Records};
 
-/// Exit code of a command that was ended by a limit of its sandbox.
-const LIMIT_EXIT: u8 = 137;
-const SIGKILL: i32 = 9;
+/// All who use one sandbox are one owner.
+const EPOCH: Epoch = Epoch(1);
 
-pub(crate) async fn run(global: &Global, args: SandboxRunArgs) -> anyhow::Result<Exit> {
-    let home = Home::find(global)?;
-    home.make()?;
-    let config = Config::read(&home.config_file())?;
-    let provider = local_provider(&home)?;
-    let mut allow_missing = config.allow_missing;
-    allow_missing.extend(args.fences.allow_missing.clone());
-    let spec = SandboxSpec { allow_missing, ..SandboxSpec::new(RunId::generate(), Epoch(1)) };
-    let sandbox = provider.create(&spec).await?;
-    let guest = sandbox.guest();
-    let ran = fill_and_run(&home, global, &args, &spec, guest).await;
-    provider.destroy(&sandbox.handle()).await?;
-    ran
-}
-
-async fn fill_and_run(
-    home: &Home,
-    global: &Global,
-    args: &SandboxRunArgs,
-    spec: &SandboxSpec,
-    guest: Arc<dyn Guest>,
-) -> anyhow::Result<Exit> {
-    if let Some(dir) = &args.dir {
-        let dir = std::fs::canonicalize(dir)
-            .map_err(|error| usage(format!("cannot copy `{}`: {error}", dir.display())))?;
-        if !dir.is_dir() {
-            return Err(usage(format!("`{}` is no folder", dir.display())));
+pub(crate) async fn dispatch(global: &Global, command: SandboxCommand) -> anyhow::Result<Exit> {
+    let place = Place::open(global)?;
+    match command {
+        SandboxCommand::Run(args) => create::run(&place, *args).await,
+        SandboxCommand::Create(args) => create::create(&place, *args).await,
+        SandboxCommand::Exec(args) => exec::exec(&place, args).await,
+        SandboxCommand::Shell(args) => shell::shell(&place, args).await,
+        SandboxCommand::Cp(args) => copy::copy(&place, &args).await,
+        SandboxCommand::Ls(args) => list::list(&place, &args),
+        SandboxCommand::Expose(args) => expose::expose(&place, &args).await,
+        SandboxCommand::Stats(args) => stats::stats(&place, &args).await,
+        SandboxCommand::Pause(args) => {
+            place.find(&args.sandbox).await?.sandbox.pause().await?;
+            Ok(Exit::Success)
         }
-        let key = home.tenant_key(&TenantId::local())?;
-        let snapshots = Snapshots::new(open_blobs(&home.data, &key), &key);
-        let manifest = Manifest::copy_of(&dir);
-        let files = materialise(&manifest, &HostFolders::new(&dir), &snapshots, &|_| {}).await;
-        let files = files.with_context(|| format!("cannot copy `{}`", dir.display()))?;
-        if !global.quiet {
-            for left in &files.left_out {
-                say(&format!("left out: {} ({})", escape(&left.path), escape(&left.reason)));
-            }
+        SandboxCommand::Resume(args) => {
+            place.find(&args.sandbox).await?.sandbox.resume().await?;
+            Ok(Exit::Success)
         }
-        let mut filler = Checkpointer::new(guest.clone(), snapshots, SkipRules::default());
-        filler.restore(files.snapshot).await?;
+        SandboxCommand::Rm(args) => list::remove(&place, &args).await,
     }
-    let command = Command {
-        key: CallKey { run: spec.run, seq: Seq(0), index: 0, attempt: 1 },
-        argv: args.command.clone(),
-        cwd: Root::Workspace.path().to_owned(),
-        environment: Default::default(),
-        tty: None,
-        user: None,
-    };
-    guest.start(&command).await?;
-    let exit = pass_through(&*guest, command.key).await?;
-    Ok(match exit.limit {
-        Some(limit) => {
-            say(&format!("limit reached: {}", escape(&limit.to_string())));
-            Exit::Passed(LIMIT_EXIT)
-        }
-        None => Exit::Passed(shell_code(exit.code)),
-    })
 }
 
-/// A signal's number shows as 128 and more, as in a shell.
-fn shell_code(code: i32) -> u8 {
-    let code = if code < 0 { 128_i32.saturating_add(code.saturating_neg()) } else { code };
-    u8::try_from(code & 0xff).unwrap_or(u8::MAX)
+/// What all these commands work with.
+struct Place {
+    home: Home,
+    config: Config,
+    provider: LocalProvider,
+    records: Records,
+    quiet: bool,
 }
 
-async fn pass_through(guest: &dyn Guest, key: CallKey) -> anyhow::Result<ProcessExit> {
-    let mut events = guest.attach(key, 0).await?;
-    loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            _ = tokio::signal::ctrl_c() => {
-                guest.signal(key, SIGKILL).await?;
-                continue;
-            }
-        };
-        match event {
-            Some(ProcessEvent::Output { offset, stream, bytes }) => {
-                let written = match stream {
-                    OutputStream::Stdout => std::io::stdout().lock().write_all(&bytes),
-                    OutputStream::Stderr => std::io::stderr().lock().write_all(&bytes),
-                };
-                if let Err(error) = written {
-                    // The reader went away: so does the command.
-                    guest.signal(key, SIGKILL).await?;
-                    if error.kind() != std::io::ErrorKind::BrokenPipe {
-                        return Err(error).context("cannot pass the output on");
-                    }
-                }
-                guest.acknowledge(key, offset.saturating_add(bytes.len() as u64)).await?;
-            }
-            Some(ProcessEvent::Exited(exit)) => {
-                std::io::stdout().lock().flush().ok();
-                return Ok(exit);
-            }
-            Some(ProcessEvent::Disconnected) | None => {
-                anyhow::bail!("the sandbox ended before the command did")
+/// A sandbox that was made, and the connection to it.
+struct Found {
+    record: Record,
+    sandbox: Box<dyn Sandbox>,
+}
+
+impl Place {
+    fn open(global: &Global) -> anyhow::Result<Self> {
+        let home = Home::find(global)?;
+        home.make()?;
+        let config = Config::read(&home.config_file())?;
+        let provider = local_provider(&home)?;
+        let records = Records::open(&home.data)?;
+        Ok(Self { home, config, provider, records, quiet: global.quiet })
+    }
+
+    /// Connects to the sandbox that the words mean.
+    async fn find(&self, text: &str) -> anyhow::Result<Found> {
+        let record = self.records.find(text)?;
+        match self.provider.reattach(&record.handle, EPOCH).await? {
+            Some(sandbox) => Ok(Found { record, sandbox }),
+            None => {
+                self.records.remove(&record)?;
+                let shown = record.shown();
+                Err(usage(format!(
+                    "the sandbox `{shown}` is gone: nobody had used it for as long as it was to be \
+                     kept, or this machine was started again; `moat sandbox create` makes another"
+                )))
             }
         }
     }
+
+    /// Fences that may be missing, by the configuration and by these flags.
+    fn allow_missing(&self, flags: &[String]) -> Vec<String> {
+        self.config.allow_missing.iter().chain(flags).cloned().collect()
+    }
+}
+
+/// A folder that is to be copied into a workspace.
+fn source(dir: &std::path::Path) -> anyhow::Result<PathBuf> {
+    let dir = std::fs::canonicalize(dir)
+        .map_err(|error| usage(format!("cannot copy `{}`: {error}", dir.display())))?;
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    Err(usage(format!("`{}` is no folder", dir.display())))
 }
 
 fn say(text: &str) {

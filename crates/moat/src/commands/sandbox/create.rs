@@ -1,0 +1,105 @@
+//! Making sandboxes: `run` for one command, `create` for as long as it is used.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use moat_core::{RunId, SandboxSettings};
+use moat_sandbox::{Accounts, Provider as _, Root, Sandbox, SandboxSpec};
+use serde_json::json;
+
+use super::records::Record;
+use super::{EPOCH, Place, fill, process, source};
+use crate::cli::{OutfitArgs, SandboxCreateArgs, SandboxRunArgs};
+use crate::exit::{Exit, usage};
+use crate::outfit;
+
+pub(super) async fn run(place: &Place, args: SandboxRunArgs) -> anyhow::Result<Exit> {
+    let dir = args.dir.as_deref().map(source).transpose()?;
+    let made =
+        Made::new(place, &args.outfit, &args.fences.allow_missing, &[], Duration::ZERO).await?;
+    let guest = made.sandbox.guest();
+    let ran = async {
+        if let Some(dir) = &dir {
+            fill::fill(place, dir, guest.clone()).await?;
+        }
+        let cwd = Root::Workspace.path().to_owned();
+        process::run(&*guest, &process::command(args.command, cwd, args.env, None), args.json).await
+    };
+    let ran = ran.await;
+    place.provider.destroy(&made.sandbox.handle()).await?;
+    ran
+}
+
+pub(super) async fn create(place: &Place, args: SandboxCreateArgs) -> anyhow::Result<Exit> {
+    let dir = args.dir.as_deref().map(source).transpose()?;
+    let outfit = (&args.outfit, args.fences.allow_missing.as_slice());
+    let made = Made::new(place, outfit.0, outfit.1, &args.env, args.keep).await?;
+    let mut record = Record::new(made.run, made.settings)?;
+    record.name = args.name;
+    record.handle = made.sandbox.handle();
+    record.keep_seconds = args.keep.as_secs();
+    record.missing_fences = made.sandbox.missing_fences().to_vec();
+    let kept = async {
+        place.records.add(&record)?;
+        match &dir {
+            Some(dir) => fill::fill(place, dir, made.sandbox.guest()).await,
+            None => Ok(()),
+        }
+    };
+    if let Err(error) = kept.await {
+        place.provider.destroy(&record.handle).await?;
+        // Another sandbox may be what has the name.
+        if place.records.find(&record.id).is_ok() {
+            place.records.remove(&record)?;
+        }
+        return Err(error);
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let shown = json!({ "v": 1, "id": record.id, "name": record.name,
+            "keep_seconds": record.keep_seconds, "missing_fences": record.missing_fences });
+        writeln!(out, "{shown}")?;
+    } else {
+        writeln!(out, "{}", record.shown())?;
+    }
+    Ok(Exit::Success)
+}
+
+/// A sandbox that was just made.
+struct Made {
+    run: RunId,
+    settings: SandboxSettings,
+    sandbox: Box<dyn Sandbox>,
+}
+
+impl Made {
+    async fn new(
+        place: &Place,
+        args: &OutfitArgs,
+        allow_missing: &[String],
+        environment: &[(String, String)],
+        keep: Duration,
+    ) -> anyhow::Result<Self> {
+        let settings = outfit::settle(&place.home, SandboxSettings::default(), None, args)?;
+        if args.image.is_some() || settings.network.is_some() {
+            return Err(usage(
+                "`moat sandbox` makes no sandboxes with an image or a network yet; `moat run` does",
+            ));
+        }
+        let run = RunId::generate();
+        let spec = SandboxSpec {
+            orphan_grace: keep,
+            environment: environment.iter().cloned().collect(),
+            allow_missing: place.allow_missing(allow_missing),
+            limits: settings.limits,
+            accounts: Accounts {
+                as_root: settings.as_root,
+                run_as: settings.run_as.clone(),
+                ..Accounts::default()
+            },
+            ..SandboxSpec::new(run, EPOCH)
+        };
+        let sandbox = place.provider.create(&spec).await?;
+        Ok(Self { run, settings, sandbox })
+    }
+}
