@@ -12,11 +12,13 @@ use crate::http::Clients;
 use crate::limits::{EgressLimit, EgressLimits, Meter};
 use crate::names::Names;
 use crate::policy::{Denial, DenyReason, Host, Policy};
+use crate::secret::SecretSet;
 use crate::tasks::Tasks;
 use crate::upstream::Upstream;
 
 pub(crate) struct Border {
     pub(crate) rules: Rules,
+    pub(crate) secrets: SecretSet,
     pub(crate) names: Names,
     pub(crate) decisions: Decisions,
     pub(crate) limits: EgressLimits,
@@ -57,7 +59,8 @@ pub(crate) struct Subject {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) protocol: Protocol,
-    pub(crate) request: Option<(String, String)>,
+    /// Method and path. No path: a value stands in it.
+    pub(crate) request: Option<(String, Option<String>)>,
 }
 
 /// What is spoken, as decisions name it.
@@ -91,8 +94,8 @@ impl Subject {
     }
 
     /// A request over it.
-    pub(crate) fn request(&self, method: &str, path: &str) -> Self {
-        Self { request: Some((method.to_owned(), path.to_owned())), ..self.clone() }
+    pub(crate) fn request(&self, method: &str, path: Option<String>) -> Self {
+        Self { request: Some((method.to_owned(), path)), ..self.clone() }
     }
 
     fn decision(&self) -> EgressDecision {
@@ -102,7 +105,7 @@ impl Subject {
             port: self.port,
             protocol: self.protocol.as_str().to_owned(),
             method,
-            path,
+            path: path.flatten(),
             ..EgressDecision::default()
         }
     }

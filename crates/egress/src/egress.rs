@@ -1,13 +1,15 @@
 //! The network of one sandbox, from its start to its end.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use moat_core::EgressDecided;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::agent;
 use crate::authority::Authority;
 use crate::border::{Border, Protocol, Rules, Subject, limit};
 use crate::connection::arrived;
@@ -17,13 +19,14 @@ use crate::http::Clients;
 use crate::limits::{EgressLimit, EgressLimits, EgressUsage, Meter};
 use crate::names::{AddressRange, Names};
 use crate::policy::{Host, HostName, Policy};
+use crate::secret::SecretSet;
 use crate::tasks::Tasks;
 use crate::upstream::Upstream;
 
 /// The port of the HTTP proxy at the gateway.
 const PROXY_PORT: u16 = 3128;
 /// How long to wait after a connection could not be taken, which is when descriptors run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The sockets of a sandbox's network namespace.
 #[derive(Debug, Default)]
@@ -33,6 +36,8 @@ pub struct EgressSockets {
     pub tcp: Vec<std::net::TcpListener>,
     /// Where the resolver of the sandbox receives its queries.
     pub dns: Option<std::net::UdpSocket>,
+    /// Where programs that want an SSH agent connect to.
+    pub ssh_agent: Option<std::os::unix::net::UnixListener>,
 }
 
 /// How the network of a sandbox is to be.
@@ -40,6 +45,8 @@ pub struct EgressSockets {
 pub struct EgressOptions {
     /// What may be reached.
     pub policy: Policy,
+    /// What is put into requests.
+    pub secrets: SecretSet,
     /// With what TLS is opened inside.
     pub authority: Arc<Authority>,
     /// How hosts are reached.
@@ -50,20 +57,25 @@ pub struct EgressOptions {
     pub range: AddressRange,
     /// The port of the HTTP proxy at the gateway.
     pub proxy_port: u16,
+    /// The socket of the host's SSH agent (`SSH_AUTH_SOCK`), which the keys of the policy are used
+    /// of. `None`: the sandbox's agent has no keys.
+    pub ssh_agent: Option<PathBuf>,
     /// Is shown every decision as it is made.
     pub observer: Option<Observer>,
 }
 
 impl EgressOptions {
-    /// The defaults.
+    /// Without secrets, and otherwise the defaults.
     pub fn new(policy: Policy, authority: Arc<Authority>, upstream: Arc<Upstream>) -> Self {
         Self {
             policy,
+            secrets: SecretSet::default(),
             authority,
             upstream,
             limits: EgressLimits::default(),
             range: AddressRange::SYNTHETIC,
             proxy_port: PROXY_PORT,
+            ssh_agent: None,
             observer: None,
         }
     }
@@ -96,6 +108,7 @@ impl Egress {
         let clients = Clients::new(&options.upstream, &rules, &limits, &tasks);
         let border = Arc::new(Border {
             rules,
+            secrets: options.secrets,
             names: Names::new(options.range, limits.names),
             decisions: Decisions::new(options.observer),
             meter: Meter::default(),
@@ -118,7 +131,12 @@ impl Egress {
         if let Some(socket) = sockets.dns {
             socket.set_nonblocking(true)?;
             let socket = UdpSocket::from_std(socket)?;
-            border.tasks.spawn(until(closed, answer(Arc::clone(&border), socket)));
+            border.tasks.spawn(until(closed.clone(), answer(Arc::clone(&border), socket)));
+        }
+        if let (Some(listener), Some(path)) = (sockets.ssh_agent, options.ssh_agent) {
+            listener.set_nonblocking(true)?;
+            let listener = UnixListener::from_std(listener)?;
+            border.tasks.spawn(until(closed, agent::serve(Arc::clone(&border), listener, path)));
         }
         Ok(Self { border, closing })
     }

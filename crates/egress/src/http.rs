@@ -8,7 +8,9 @@ mod exchange;
 mod guard;
 mod headers;
 mod proxy;
+mod put;
 mod refusal;
+mod secrets;
 mod target;
 mod websocket;
 

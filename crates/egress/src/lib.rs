@@ -10,6 +10,7 @@
 //!
 //! It must not know agents, models or how sandboxes are made: it is given sockets and a policy.
 
+mod agent;
 mod authority;
 mod border;
 mod connection;

@@ -1,6 +1,7 @@
 //! The proxy as programs meet it: real loopback servers behind it, scripted names, no namespaces.
 
 mod cases;
+mod flows;
 mod server;
 mod table;
 mod world;

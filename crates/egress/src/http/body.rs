@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::future::Future as _;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -21,7 +21,11 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 pub(super) fn text(text: String) -> Body {
-    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync()
+    whole(text)
+}
+
+pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// What ends a body before its end.
@@ -32,11 +36,21 @@ pub(super) struct Ended(pub(super) Denial);
 /// Called once with the denial that ended a body.
 pub(super) type OnDenial = Box<dyn Fn(&Denial) + Send>;
 
+/// The decision that bytes are counted for. A request's body is begun to be read before it is made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Decision(Arc<OnceLock<EgressDecision>>);
+
+impl Decision {
+    pub(super) fn set(&self, decision: &EgressDecision) {
+        let _ = self.0.set(decision.clone());
+    }
+}
+
 /// A body whose bytes are counted and bounded, and which has to go on.
 pub(super) struct Counted<B> {
     inner: B,
     border: Arc<Border>,
-    decision: EgressDecision,
+    decision: Decision,
     direction: Direction,
     passed: u64,
     idle: Pin<Box<Sleep>>,
@@ -47,7 +61,7 @@ impl<B> Counted<B> {
     pub(super) fn new(
         inner: B,
         border: &Arc<Border>,
-        decision: &EgressDecision,
+        decision: &Decision,
         direction: Direction,
         on_denial: OnDenial,
     ) -> Self {
@@ -108,8 +122,8 @@ where
             Poll::Pending => match this.idle.as_mut().poll(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(()) => {
-                    let what = format!("a body of {} stopped", this.decision.host);
-                    Poll::Ready(Some(Err(this.end(denial(DenyReason::TooSlow, what)))))
+                    let denial = denial(DenyReason::TooSlow, "a body stopped");
+                    Poll::Ready(Some(Err(this.end(denial))))
                 }
             },
         }
@@ -130,6 +144,8 @@ impl<B> Drop for Counted<B> {
             Direction::Out => (self.passed, 0),
             Direction::In => (0, self.passed),
         };
-        self.border.decisions.add_bytes(&self.decision, sent, received);
+        if let Some(decision) = self.decision.0.get() {
+            self.border.decisions.add_bytes(decision, sent, received);
+        }
     }
 }

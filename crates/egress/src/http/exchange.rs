@@ -1,16 +1,16 @@
 use std::error::Error as _;
+use std::mem;
 use std::sync::Arc;
 
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, PROXY_AUTHORIZATION};
 use hyper::http::request::Parts;
-use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, Uri, Version};
 use moat_core::EgressDecision;
 use tokio::time::timeout;
 
-use super::body::{Body, Counted, Ended, OnDenial};
+use super::body::{Body, Counted, Decision, Ended, OnDenial};
+use super::secrets::{Filled, Secrets};
 use super::{Conn, Origin, headers, refusal, target, websocket};
 use crate::border::{Border, Subject, denial};
 use crate::connection::unreachable;
@@ -25,14 +25,15 @@ pub(super) async fn request(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let subject = origin.subject().request(head.method.as_str(), head.uri.path());
     if let Some(refused) = &origin.refusal {
         // Recorded when the connection was refused.
         return refusal::response(refused);
     }
+    let secrets = Secrets::new(&conn.border, origin);
+    let subject = origin.subject().request(head.method.as_str(), secrets.path(&head));
     match decide(conn, origin, &head) {
         Ok(allowed) => {
-            let exchange = Exchange { conn, origin, subject: &subject, allowed };
+            let exchange = Exchange { conn, origin, subject: &subject, allowed, secrets };
             match exchange.run(head, body).await {
                 Ok(response) => response,
                 Err(denied) => exchange.refused(&denied),
@@ -64,6 +65,7 @@ pub(super) struct Exchange<'a> {
     pub(super) origin: &'a Origin,
     pub(super) subject: &'a Subject,
     pub(super) allowed: Allowed,
+    pub(super) secrets: Secrets<'a>,
 }
 
 impl Exchange<'_> {
@@ -79,25 +81,55 @@ impl Exchange<'_> {
         if websocket::is_asked_for(&head) {
             return websocket::open(self, head).await;
         }
-        let decision = self.border().allow(self.subject, self.allowed.rule.clone(), Vec::new());
         headers::strip(&mut head.headers);
-        let body = Counted::new(body, self.border(), &decision, Direction::Out, self.on_denial());
-        let request = self.rewritten(head, body.boxed_unsync())?;
+        let mut filled = self.secrets.fill(&mut head)?;
+        // Bytes are counted on the program's side, for the decision that is made below.
+        let counted = Decision::default();
+        let body = self.counted(body, &counted, Direction::Out);
+        let report = self.reporter();
+        let body =
+            self.secrets.complete(self.border(), &mut head, &mut filled, body, report).await?;
+        let decision = self.allow(mem::take(&mut filled.names));
+        counted.set(&decision);
+        let request = self.rewritten(head, filled, body)?;
         let response = self.send(request, Alpn::Any).await?;
-        Ok(self.returned(response, &decision))
+        self.returned(response, &counted)
+    }
+
+    pub(super) fn allow(&self, secrets: Vec<String>) -> EgressDecision {
+        self.border().allow(self.subject, self.allowed.rule.clone(), secrets)
+    }
+
+    /// Records the secrets that a body held, which is known when it was sent.
+    fn reporter(&self) -> Box<dyn Fn(Vec<String>) + Send> {
+        let (border, subject) = (Arc::clone(self.border()), self.subject.clone());
+        let rule = self.allowed.rule.clone();
+        Box::new(move |names| {
+            border.allow(&subject, rule.clone(), names);
+        })
+    }
+
+    fn counted(
+        &self,
+        body: Incoming,
+        decision: &Decision,
+        direction: Direction,
+    ) -> Counted<Incoming> {
+        Counted::new(body, self.border(), decision, direction, self.on_denial())
     }
 
     /// The answer as the program gets it.
     pub(super) fn returned(
         &self,
         response: Response<Incoming>,
-        decision: &EgressDecision,
-    ) -> Response<Body> {
+        decision: &Decision,
+    ) -> Result<Response<Body>, Denial> {
         let (mut head, body) = response.into_parts();
         headers::strip(&mut head.headers);
         head.version = Version::default();
-        let body = Counted::new(body, self.border(), decision, Direction::In, self.on_denial());
-        Response::from_parts(head, body.boxed_unsync())
+        let body = self.counted(body, decision, Direction::In);
+        let body = self.secrets.returned(&mut head, body)?;
+        Ok(Response::from_parts(head, body))
     }
 
     /// Records what ends a body.
@@ -108,14 +140,18 @@ impl Exchange<'_> {
 
     /// The request as it leaves: the URL is put together from what was decided about, not taken
     /// from what the program wrote.
-    pub(super) fn rewritten(&self, head: Parts, body: Body) -> Result<Request<Body>, Denial> {
+    pub(super) fn rewritten(
+        &self,
+        head: Parts,
+        filled: Filled,
+        body: Body,
+    ) -> Result<Request<Body>, Denial> {
         let Origin { host, port, scheme, .. } = self.origin;
         let bad = || denial(DenyReason::MalformedRequest, format!("{host}: it has no URL"));
-        let path = head.uri.path_and_query().cloned();
         let uri = Uri::builder()
             .scheme(scheme.as_str())
             .authority(target::authority(host, *port, *scheme).ok_or_else(bad)?)
-            .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
+            .path_and_query(filled.target)
             .build()
             .map_err(|_| bad())?;
         let mut request = Request::new(body);

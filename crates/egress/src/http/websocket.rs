@@ -9,7 +9,7 @@ use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use ring::digest;
 
-use super::body::{Body, text};
+use super::body::{Body, Decision, text};
 use super::exchange::Exchange;
 use super::headers;
 use crate::border::{denial, limit};
@@ -42,11 +42,14 @@ pub(super) async fn open(exchange: &Exchange<'_>, head: Parts) -> Result<Respons
     let (mut head, ()) = request.into_parts();
     headers::strip(&mut head.headers);
     ask(&mut head.headers);
-    let decision = border.allow(exchange.subject, exchange.allowed.rule.clone(), Vec::new());
-    let request = exchange.rewritten(head, text(String::new()))?;
+    let mut filled = exchange.secrets.fill(&mut head)?;
+    let decision = exchange.allow(std::mem::take(&mut filled.names));
+    let request = exchange.rewritten(head, filled, text(String::new()))?;
     let mut response = exchange.send(request, Alpn::Http1).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(exchange.returned(response, &decision));
+        let counted = Decision::default();
+        counted.set(&decision);
+        return exchange.returned(response, &counted);
     }
     if !is_agreed(response.headers(), &key) {
         let what = format!("{}: it did not agree to a WebSocket properly", exchange.origin.host);
@@ -65,6 +68,7 @@ pub(super) async fn open(exchange: &Exchange<'_>, head: Parts) -> Result<Respons
     });
     let (mut head, _) = response.into_parts();
     headers::strip(&mut head.headers);
+    exchange.secrets.clean(&mut head.headers)?;
     ask(&mut head.headers);
     Ok(Response::from_parts(head, text(String::new())))
 }

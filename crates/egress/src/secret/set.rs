@@ -62,6 +62,13 @@ impl Known {
     }
 }
 
+/// No secrets.
+impl Default for SecretSet {
+    fn default() -> Self {
+        Self(Arc::new(Inner { secrets: Vec::new(), echoes: None }))
+    }
+}
+
 /// Why values do not go with their secrets. Never carries a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretValueError {

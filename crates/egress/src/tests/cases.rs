@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::table::{Act, Case, Mutation, Outcome, check_all};
+use super::table::{Act, Case, Mutation, Outcome, VALUE, check_all};
 use crate::policy::check::Check;
 
 use Act::{Connect, Plain, Proxy, Tls};
 use Outcome::{Answered, Failed, Led, Refused, Replied};
 
+/// Bytes of a placeholder.
+const PLACEHOLDER: usize = 42;
 const GET: &str = "GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
 const POST: &str =
     "POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody";
@@ -16,7 +18,10 @@ const SMUGGLE: &str = "POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n
 
 fn case(name: &'static str, allow: &'static [&'static str], act: Act, outcome: Outcome) -> Case {
     // What is allowed hangs on the policy that allows it; what is not, on one that does not.
-    let is_allowed = matches!(outcome, Answered(..) | Led(_) | Failed(_) | Outcome::Echoed(_));
+    let is_allowed = matches!(
+        outcome,
+        Answered(..) | Led(_) | Failed(_) | Outcome::Echoed(_) | Outcome::Sent(_)
+    );
     let everything: &[&str] = &["*", "*:8080,8443", "tcp://a.test:25"];
     let otherwise = Mutation::Allowing(if is_allowed { &[] } else { everything });
     Case::new(name, allow, act, outcome, otherwise)
@@ -438,5 +443,41 @@ fn bounds_hold() {
         case("a WebSocket without a key", &["a.test"], plain("GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"), Replied("400", "WebSocket")).without(Check::WebSocketHandshake),
         case("a WebSocket by POST", &["a.test"], plain("POST /x HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"), Replied("400", "WebSocket")).without(Check::WebSocketHandshake),
         case("a WebSocket that was not agreed to", &["a.test"], plain("GET /socket?wrong HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"), Outcome::Broken("upstream_failed")).without(Check::WebSocketHandshake),
+    ]);
+}
+
+#[test]
+fn secrets_go_to_their_hosts_and_nowhere_else() {
+    const SPEC: &str = "KEY=env:KEY@a.test";
+    let send = |fields: &str, body: &str| -> &'static str {
+        let length = body.replace("{KEY}", &"x".repeat(PLACEHOLDER)).len();
+        format!(
+            "POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
+        )
+        .leak()
+    };
+    let secret = |name, act, outcome, spec| {
+        case(name, &["a.test", "b.test"], act, outcome).secret(spec, VALUE)
+    };
+    let tls = |fields: &str, body: &str| Tls("a.test", 443, "a.test", send(fields, body));
+    let get = |target: &str, fields: &str| -> &'static str {
+        format!("GET {target} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n{fields}\r\n").leak()
+    };
+    let bearer = "Authorization: Bearer {KEY}\r\n";
+    check_all(vec![
+        secret("a header", tls(bearer, ""), Outcome::Sent("Bearer v-4l/u3+0f.the=secret"), SPEC).without(Check::Echo),
+        secret("through CONNECT", Connect("a.test:443", "a.test", get("/x", bearer)), Outcome::Sent("Bearer v-4l/u3+0f.the=secret"), SPEC),
+        secret("a query", Tls("a.test", 443, "a.test", get("/x?k={KEY}", "")), Outcome::Sent("k=v-4l%2Fu3%2B0f.the%3Dsecret"), "KEY=env:KEY@a.test;in=query:k"),
+        secret("a field of JSON", tls("Content-Type: application/json\r\n", "{\"a\":{\"b\":\"{KEY}\"}}"), Outcome::Sent("{\"a\":{\"b\":\"v-4l/u3+0f.the=secret\"}}"), "KEY=env:KEY@a.test;in=body:a.b"),
+        secret("a whole body", tls("", "some {KEY} text"), Outcome::Sent("some v-4l/u3+0f.the=secret text"), "KEY=env:KEY@a.test;in=body:*"),
+        secret("an echo in a head", Tls("a.test", 443, "a.test", get("/echo-head", bearer)), Outcome::Answered("200", "x-echo: Bearer moatsecret"), SPEC).without(Check::Echo),
+        secret("another host", Plain("b.test", 80, "GET / HTTP/1.1\r\nHost: b.test\r\nX: {KEY}\r\n\r\n"), Refused("secret_wrong_place"), SPEC).without(Check::WrongPlace),
+        secret("without TLS", Plain("a.test", 80, get("/x", bearer)), Refused("secret_wrong_place"), SPEC).without(Check::SecretTls),
+        secret("another field", tls("X-Other: {KEY}\r\n", ""), Outcome::Unsent(VALUE), "KEY=env:KEY@a.test;in=header:x-key").without(Check::SecretPlaces),
+        secret("a body where only fields are named", tls("", "{KEY}"), Outcome::Unsent(VALUE), SPEC).without(Check::SecretPlaces),
+        secret("the value itself in a field", Plain("b.test", 80, "GET / HTTP/1.1\r\nHost: b.test\r\nX: v-4l/u3+0f.the=secret\r\n\r\n"), Refused("secret_leak"), SPEC).without(Check::Leak),
+        secret("the value in the target", Plain("b.test", 80, "GET /v-4l/u3+0f.the=secret HTTP/1.1\r\nHost: b.test\r\n\r\n"), Refused("secret_leak"), SPEC).without(Check::Leak),
+        secret("the value in base64 in a body", Plain("b.test", 80, "POST / HTTP/1.1\r\nHost: b.test\r\nContent-Length: 28\r\n\r\ndi00bC91MyswZi50aGU9c2VjcmV0"), Outcome::Broken("secret_leak"), SPEC).without(Check::Leak),
+        case("no value", &["a.test"], tls(bearer, ""), Refused("secret_missing")).secret(SPEC, "").only_refused(),
     ]);
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -18,9 +18,14 @@ use tokio_rustls::TlsAcceptor;
 use crate::authority::Authority;
 use crate::policy::Host;
 
+/// Requests as they arrived.
+pub(super) type Seen = Arc<Mutex<Vec<String>>>;
+
 /// Where it listens.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Server {
+    /// What was said to it.
+    pub(super) seen: Seen,
     pub(super) plain: SocketAddr,
     pub(super) tls: SocketAddr,
     pub(super) raw: SocketAddr,
@@ -32,19 +37,22 @@ impl Server {
         let bind = || TcpListener::bind("127.0.0.1:0");
         let (plain, tls, raw) =
             (bind().await.unwrap(), bind().await.unwrap(), bind().await.unwrap());
+        let seen = Seen::default();
         let server = Self {
+            seen: Arc::clone(&seen),
             plain: plain.local_addr().unwrap(),
             tls: tls.local_addr().unwrap(),
             raw: raw.local_addr().unwrap(),
         };
+        let plain_seen = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = plain.accept().await {
-                tokio::spawn(http1(stream));
+                tokio::spawn(http1(stream, Arc::clone(&plain_seen)));
             }
         });
         tokio::spawn(async move {
             while let Ok((stream, _)) = tls.accept().await {
-                tokio::spawn(secure(stream, Arc::clone(&authority)));
+                tokio::spawn(secure(stream, Arc::clone(&authority), Arc::clone(&seen)));
             }
         });
         tokio::spawn(async move {
@@ -62,9 +70,12 @@ impl Server {
     }
 }
 
-async fn http1(stream: TcpStream) {
+async fn http1(stream: TcpStream, seen: Seen) {
     let _ = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(|request| answer(request, Arc::clone(&seen))),
+        )
         .with_upgrades()
         .await;
 }
@@ -84,7 +95,7 @@ impl rustls::server::ResolvesServerCert for Any {
     }
 }
 
-async fn secure(stream: TcpStream, authority: Arc<Authority>) {
+async fn secure(stream: TcpStream, authority: Arc<Authority>, seen: Seen) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -95,17 +106,26 @@ async fn secure(stream: TcpStream, authority: Arc<Authority>) {
     let Ok(stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await else { return };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-            .serve_connection(TokioIo::new(stream), service_fn(answer))
+            .serve_connection(
+                TokioIo::new(stream),
+                service_fn(|request| answer(request, Arc::clone(&seen))),
+            )
             .await;
     } else {
         let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service_fn(answer))
+            .serve_connection(
+                TokioIo::new(stream),
+                service_fn(|request| answer(request, Arc::clone(&seen))),
+            )
             .with_upgrades()
             .await;
     }
 }
 
-async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    mut request: Request<Incoming>,
+    seen: Seen,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let mut response = Response::new(Full::default());
     match path.as_str() {
@@ -138,13 +158,17 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>,
             headers.insert("upgrade", "websocket".parse().unwrap());
             headers.insert("sec-websocket-accept", accept.parse().unwrap());
         }
-        _ => *response.body_mut() = echo(request).await,
+        "/echo-head" => {
+            let value = request.headers()["authorization"].clone();
+            response.headers_mut().insert("x-echo", value);
+        }
+        _ => *response.body_mut() = echo(request, &seen).await,
     }
     Ok(response)
 }
 
 /// Everything that was said, back.
-async fn echo(request: Request<Incoming>) -> Full<Bytes> {
+async fn echo(request: Request<Incoming>, seen: &Seen) -> Full<Bytes> {
     let (head, body) = request.into_parts();
     let mut text = format!("{} {}\n", head.method, head.uri);
     for (name, value) in &head.headers {
@@ -152,5 +176,6 @@ async fn echo(request: Request<Incoming>) -> Full<Bytes> {
     }
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     text.push_str(&String::from_utf8_lossy(&body));
+    seen.lock().unwrap().push(text.clone());
     Full::new(Bytes::from(text))
 }

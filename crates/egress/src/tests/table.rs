@@ -6,6 +6,9 @@ use super::world::{Setup, World, ask, hear, say, tls};
 use crate::limits::EgressLimits;
 use crate::policy::check::{Check, without};
 
+/// The value of the secret of cases that have one.
+pub(super) const VALUE: &str = "v-4l/u3+0f.the=secret";
+
 /// What a program does.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
@@ -36,6 +39,10 @@ pub(super) enum Outcome {
     Replied(&'static str, &'static str),
     /// Allowed, and failed for this reason before a host was connected to.
     Failed(&'static str),
+    /// The host saw this, and the program sees the placeholder instead.
+    Sent(&'static str),
+    /// The host did not see this.
+    Unsent(&'static str),
     /// Refused for this reason after a host was connected to.
     Broken(&'static str),
 }
@@ -74,12 +81,17 @@ impl Case {
             idle: Duration::from_millis(400),
             ..EgressLimits::default()
         };
-        let setup = Setup { allow: allow.to_vec(), lookups: Vec::new(), limits };
+        let setup = Setup { allow: allow.to_vec(), limits, ..Setup::default() };
         Self { name, setup, act, outcome, mutation }
     }
 
     pub(super) fn lookups(mut self, lookups: &[&'static str]) -> Self {
         self.setup.lookups = lookups.to_vec();
+        self
+    }
+
+    pub(super) fn secret(mut self, spec: &'static str, value: &'static str) -> Self {
+        self.setup.secrets.push((spec, value));
         self
     }
 
@@ -146,7 +158,13 @@ fn run(setup: &Setup, case: &Case) -> Result<(), String> {
         let reason = last.and_then(|one| one.reason.as_deref());
         let is_allowed = last.is_some_and(|one| one.allowed);
         let has_status = |status: &str| reply.starts_with(&format!("HTTP/1.1 {status}"));
+        let seen = world.seen.lock().unwrap().join("\n");
         let is_right = match case.outcome {
+            Outcome::Sent(text) => {
+                let names = last.is_some_and(|one| one.secrets == ["KEY"]);
+                has_status("200") && seen.contains(text) && !reply.contains(text) && names
+            }
+            Outcome::Unsent(text) => has_status("200") && !seen.is_empty() && !seen.contains(text),
             Outcome::Answered(status, text) => {
                 has_status(status) && reply.contains(text) && is_allowed
             }
@@ -164,6 +182,9 @@ fn run(setup: &Setup, case: &Case) -> Result<(), String> {
             Outcome::Failed(expected) => reason == Some(expected) && dialled.is_empty(),
             Outcome::Broken(expected) => reason == Some(expected) && !dialled.is_empty(),
         };
+        if decisions.iter().any(|one| format!("{one:?}").contains(VALUE)) {
+            return Err(format!("a value stands in a decision: {decisions:?}"));
+        }
         if is_right {
             return Ok(());
         }
@@ -174,14 +195,14 @@ fn run(setup: &Setup, case: &Case) -> Result<(), String> {
 
 async fn act(world: &World, act: Act) -> String {
     match act {
-        Act::Plain(host, port, text) => say(world.connect(host, port), text.as_bytes()).await,
+        Act::Plain(host, port, text) => say(world.connect(host, port), &world.text(text)).await,
         Act::Tls(host, port, name, text) => {
             match tls(world.connect(host, port), name, &["http/1.1"], None).await {
-                Ok(stream) => say(stream, text.as_bytes()).await,
+                Ok(stream) => say(stream, &world.text(text)).await,
                 Err(error) => format!("TLS: {error}"),
             }
         }
-        Act::Proxy(text) => say(world.proxy(), text.as_bytes()).await,
+        Act::Proxy(text) => say(world.proxy(), &world.text(text)).await,
         Act::Connect(target, name, text) => {
             let mut stream = world.proxy();
             let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
@@ -190,7 +211,7 @@ async fn act(world: &World, act: Act) -> String {
                 return reply + &hear(&mut stream).await;
             }
             match tls(stream, name, &["http/1.1"], None).await {
-                Ok(stream) => say(stream, text.as_bytes()).await,
+                Ok(stream) => say(stream, &world.text(text)).await,
                 Err(error) => format!("TLS: {error}"),
             }
         }

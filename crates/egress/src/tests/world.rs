@@ -8,23 +8,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use moat_core::EgressDecision;
+use moat_core::{EgressDecision, Secret};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::server::Server;
+use super::server::{Seen, Server};
 use crate::authority::Authority;
 use crate::border::Border;
 use crate::connection::leave;
 use crate::egress::{Egress, EgressOptions, EgressSockets};
 use crate::http::{Role, serve_http1};
 use crate::limits::EgressLimits;
+use crate::names::AddressRange;
 use crate::policy::{Host, HostName, Level, NetworkPolicy, Policy};
+use crate::secret::{LineageKey, SecretSet};
 use crate::stream::{Duplex, Prefixed};
-use crate::upstream::{Reach, Upstream, UpstreamOptions};
+use crate::upstream::{ProxyOptions, Reach, Upstream, UpstreamOptions};
 
 /// How long a program waits for an answer; limits in tests are far below.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,6 +35,7 @@ pub(super) struct World {
     pub(super) egress: Egress,
     pub(super) border: Arc<Border>,
     pub(super) dialled: Arc<Mutex<Vec<SocketAddr>>>,
+    pub(super) seen: Seen,
 }
 
 /// Names as a hostile or honest resolver answers them, and dialling that ends on the loopback.
@@ -57,6 +60,9 @@ impl Reach for Script {
 
     async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
         self.dialled.lock().unwrap().push(address);
+        if address.ip().is_loopback() && address.port() != 80 {
+            return TcpStream::connect(address).await;
+        }
         let real = match address.port() {
             443 | 8443 => self.server.tls,
             22 | 25 | 9000 => self.server.raw,
@@ -72,34 +78,58 @@ pub(super) struct Setup {
     pub(super) allow: Vec<&'static str>,
     pub(super) lookups: Vec<&'static str>,
     pub(super) limits: EgressLimits,
+    /// The organisation's proxy.
+    pub(super) proxy: Option<&'static str>,
+    /// Secrets as they are written, and their values.
+    pub(super) secrets: Vec<(&'static str, &'static str)>,
 }
 
 impl World {
     pub(super) async fn new(setup: &Setup) -> Self {
+        Self::with_sockets(setup, EgressSockets::default(), AddressRange::SYNTHETIC).await
+    }
+
+    pub(super) async fn with_sockets(
+        setup: &Setup,
+        sockets: EgressSockets,
+        range: AddressRange,
+    ) -> Self {
         let outside = Arc::new(Authority::generate().unwrap());
         let folder = tempfile::tempdir().unwrap();
         let extra_ca = folder.path().join("ca.pem");
         std::fs::write(&extra_ca, outside.certificate_pem()).unwrap();
         let server = Server::start(outside).await;
         let dialled = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&server.seen);
         let reach = Script {
             server,
             lookups: Mutex::new(setup.lookups.iter().copied().collect()),
             dialled: Arc::clone(&dialled),
         };
-        let options = UpstreamOptions { extra_ca: Some(extra_ca), ..UpstreamOptions::default() };
+        let proxy = setup.proxy.map(str::to_owned);
+        let proxy = ProxyOptions { https: proxy.clone(), http: proxy, no_proxy: None };
+        let options = UpstreamOptions { extra_ca: Some(extra_ca), proxy };
         let upstream = Upstream::with_reach(&options, Arc::new(reach)).unwrap();
         upstream.load_roots().await.unwrap();
-        let document = NetworkPolicy::allowing(&setup.allow).unwrap();
+        let mut document = NetworkPolicy::allowing(&setup.allow).unwrap();
+        document.secrets = setup.secrets.iter().map(|(spec, _)| spec.parse().unwrap()).collect();
         let policy = Policy::compose([(Level::Run, document)]).unwrap();
         let authority = Arc::new(Authority::generate().unwrap());
+        let values = policy.secrets().iter().zip(&setup.secrets);
+        let values = values
+            .filter(|(_, (_, value))| !value.is_empty())
+            .map(|(spec, (_, value))| (spec.name.clone(), Secret::new(*value)));
+        let secrets =
+            SecretSet::new(policy.secrets(), &LineageKey::new([7; 32]), values.collect()).unwrap();
         let options = EgressOptions {
+            secrets,
+            range,
             limits: setup.limits.clone(),
             ..EgressOptions::new(policy, authority, upstream)
         };
-        let egress = Egress::start(EgressSockets::default(), options).unwrap();
+        let egress = Egress::start(sockets, options).unwrap();
         let border = egress.border();
-        Self { egress, border, dialled }
+        Self { egress, border, dialled, seen }
     }
 
     /// A stream on which a program reaches `host:port`.
@@ -116,6 +146,29 @@ impl World {
         let (inside, outside) = tokio::io::duplex(64 << 10);
         tokio::spawn(serve_http1(Arc::clone(&self.border), Role::Proxy, outside));
         inside
+    }
+
+    /// TLS of a program that trusts the sandbox's authority, and nobody else.
+    pub(super) async fn trusting<S>(
+        &self,
+        stream: S,
+        name: &str,
+        alpn: &[&str],
+    ) -> io::Result<tokio_rustls::client::TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let pem = self.border.authority.certificate_pem();
+        tls(stream, name, alpn, Some(&pem)).await
+    }
+
+    /// What a program says, with placeholders where secrets are named (`{NAME}`).
+    pub(super) fn text(&self, text: &str) -> Vec<u8> {
+        let mut text = text.to_owned();
+        for (name, placeholder) in self.border.secrets.environment() {
+            text = text.replace(&format!("{{{name}}}"), &placeholder);
+        }
+        text.into_bytes()
     }
 
     pub(super) fn decisions(&self) -> Vec<EgressDecision> {
@@ -204,7 +257,7 @@ pub(super) async fn say(mut stream: impl Duplex, text: &[u8]) -> String {
 pub(super) async fn hear(stream: &mut (impl Duplex + ?Sized)) -> String {
     let mut all = Vec::new();
     let mut buffer = [0; 4096];
-    let quiet = Duration::from_millis(1500);
+    let quiet = Duration::from_millis(800);
     while let Ok(Ok(count @ 1..)) = tokio::time::timeout(quiet, stream.read(&mut buffer)).await {
         all.extend_from_slice(&buffer[..count]);
     }
