@@ -40,6 +40,8 @@ pub use rule::{Rule, Scheme};
 pub use suggest::{Suggestion, policy_text, suggest};
 pub use verdict::{Allowed, Denial, DenyReason, Handling, Verdict};
 
+use std::collections::BTreeMap;
+
 use crate::secret::SecretSpec;
 use crate::sign::SshKey;
 use level::LevelRules;
@@ -50,6 +52,8 @@ pub struct Policy {
     /// Highest first.
     levels: Vec<LevelRules>,
     secrets: Vec<SecretSpec>,
+    /// The highest level that says where the value of each secret is read.
+    sources: BTreeMap<String, Level>,
     ssh_keys: Vec<SshKey>,
     limits: NetworkLimits,
 }
@@ -58,6 +62,27 @@ impl Policy {
     /// The secrets, each once. One whose source is `None` was only asked for.
     pub fn secrets(&self) -> &[SecretSpec] {
         &self.secrets
+    }
+
+    /// The highest level that says where a secret's value is read; `None`: none does. An agent that
+    /// somebody else wrote can name any variable, file or command of this host, so who reads values
+    /// should ask a person about those that only the agent names.
+    pub fn source_level(&self, secret: &str) -> Option<Level> {
+        self.sources.get(secret).copied()
+    }
+
+    /// Names of secrets that no rule lets out to any of their hosts.
+    pub fn unreachable_secrets(&self) -> Vec<&str> {
+        let last = self.levels.iter().rev().find_map(|level| level.allow.as_ref());
+        let rules = last.map(Vec::as_slice).unwrap_or_default();
+        let is_reached = |secret: &&SecretSpec| {
+            secret.hosts.iter().any(|own| {
+                let mut hosts = rules.iter().map(|named| &named.rule.host);
+                hosts.any(|host| host.covers(&own.host) || own.host.covers(host))
+            })
+        };
+        let lost = self.secrets.iter().filter(|secret| !is_reached(secret));
+        lost.map(|secret| secret.name.as_str()).collect()
     }
 
     /// Keys of the host's SSH agent that may be used.

@@ -112,7 +112,7 @@ impl Policy {
         levels.sort_by_key(|(level, _)| *level);
         let mut policy = Self::default();
         let mut limits: Vec<(Level, NetworkLimits)> = Vec::new();
-        let mut secrets: Vec<(Level, SecretSpec)> = Vec::new();
+        let mut secrets: Vec<Composed> = Vec::new();
         let mut keys: Option<(Level, Vec<SshKey>)> = None;
         for (level, document) in levels {
             add_limits(&mut limits, level, document.limits)?;
@@ -126,7 +126,10 @@ impl Policy {
         }
         policy.limits =
             limits.into_iter().fold(NetworkLimits::default(), |sum, (_, limits)| sum.lower(limits));
-        policy.secrets = secrets.into_iter().map(|(_, secret)| secret).collect();
+        for composed in secrets {
+            policy.sources.extend(composed.source.map(|level| (composed.spec.name.clone(), level)));
+            policy.secrets.push(composed.spec);
+        }
         policy.ssh_keys = keys.map(|(_, keys)| keys).unwrap_or_default();
         Ok(policy)
     }
@@ -235,8 +238,17 @@ fn add_keys(
     Ok(())
 }
 
+/// A secret as the levels so far have it.
+struct Composed {
+    /// The lowest level that names it.
+    level: Level,
+    /// The level that says where its value is read.
+    source: Option<Level>,
+    spec: SecretSpec,
+}
+
 fn add_secrets(
-    all: &mut Vec<(Level, SecretSpec)>,
+    all: &mut Vec<Composed>,
     level: Level,
     wanted: &[SecretSpec],
 ) -> Result<(), ComposeError> {
@@ -244,19 +256,20 @@ fn add_secrets(
         if wanted.iter().take(index).any(|other| other.name == secret.name) {
             return Err(ComposeError::SecretTwice { level, name: secret.name.clone() });
         }
-        let Some((higher_level, given)) =
-            all.iter_mut().find(|(_, given)| given.name == secret.name)
-        else {
-            all.push((level, secret.clone()));
+        let named = secret.source.as_ref().map(|_| level);
+        let Some(given) = all.iter_mut().find(|given| given.spec.name == secret.name) else {
+            all.push(Composed { level, source: named, spec: secret.clone() });
             continue;
         };
-        let merged = narrow_secret(given, secret).map_err(|problem| ComposeError::Secret {
-            name: secret.name.clone(),
-            lower_level: level,
-            higher_level: *higher_level,
-            problem,
-        })?;
-        (*higher_level, *given) = (level, merged);
+        given.spec =
+            narrow_secret(&given.spec, secret).map_err(|problem| ComposeError::Secret {
+                name: secret.name.clone(),
+                lower_level: level,
+                higher_level: given.level,
+                problem,
+            })?;
+        given.level = level;
+        given.source = given.source.or(named);
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::secret::SecretSpec;
 use crate::sign::SshKey;
 
 /// Entries of each list of a policy.
-const MAX_ENTRIES: usize = 4096;
+const MAX_ENTRIES: usize = 1024;
 
 /// What one level says about the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,8 +50,15 @@ impl NetworkPolicy {
     pub fn allowing<T: AsRef<str>>(
         texts: impl IntoIterator<Item = T>,
     ) -> Result<Self, super::RuleError> {
-        let entries = texts.into_iter().map(|text| text.as_ref().parse());
-        Ok(Self { allow: Some(entries.collect::<Result<_, _>>()?), ..Self::default() })
+        let mut allow = Vec::new();
+        for text in texts {
+            let text = text.as_ref();
+            if allow.len() >= MAX_ENTRIES {
+                return Err(super::RuleError::new(text, format!("more than {MAX_ENTRIES} rules")));
+            }
+            allow.push(text.parse()?);
+        }
+        Ok(Self { allow: Some(allow), ..Self::default() })
     }
 
     /// Whether it says nothing at all.

@@ -12,7 +12,7 @@ use super::rule::{Rule, Scheme};
 /// Bytes of the longest text of a rule.
 const MAX_RULE: usize = 1024;
 /// Ports and methods of one rule.
-const MAX_LIST: usize = 32;
+const MAX_LIST: usize = 16;
 
 /// Why a text is no rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

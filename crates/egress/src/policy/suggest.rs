@@ -14,6 +14,7 @@ use super::preset::Preset;
 use super::rule::{Rule, Scheme};
 use super::verdict::DenyReason;
 use crate::secret::{SecretHost, SecretSpec};
+use crate::sign::SshKey;
 
 /// Rules that are proposed at most; a program inside can ask for as many hosts as it likes.
 const MAX_RULES: usize = 500;
@@ -53,11 +54,16 @@ pub fn suggest<'a>(
     let mut uses: BTreeMap<(Host, Scheme), Use> = BTreeMap::new();
     let mut secrets: BTreeMap<String, BTreeSet<(HostPattern, bool)>> = BTreeMap::new();
     let mut refused: BTreeMap<String, u64> = BTreeMap::new();
+    let mut keys: BTreeSet<SshKey> = BTreeSet::new();
     for decision in decisions {
         let Ok(host) = Host::parse(&decision.host) else {
             add(&mut refused, "something that is no host".to_owned(), decision.count);
             continue;
         };
+        if decision.port == 0 {
+            keys.extend(login_key(decision));
+            continue;
+        }
         let Some(scheme) = scheme(&decision.protocol) else { continue };
         match not_proposed(decision, &host) {
             Some(note) => add(&mut refused, note, decision.count),
@@ -74,6 +80,7 @@ pub fn suggest<'a>(
     let mut suggestion = Suggestion::default();
     suggestion.add_rules(uses);
     suggestion.add_secrets(secrets, existing);
+    suggestion.policy.ssh_keys = (!keys.is_empty()).then(|| keys.into_iter().collect());
     suggestion.notes.extend(refused.into_iter().map(|(note, times)| format!("{note} ({times} ×)")));
     suggestion
 }
@@ -93,6 +100,12 @@ fn scheme(protocol: &str) -> Option<Scheme> {
         "tcp" => Some(Scheme::Tcp),
         _ => None,
     }
+}
+
+/// The key of a login that the SSH agent signed: `login as USER with KEY`, of no host and port.
+fn login_key(decision: &EgressDecision) -> Option<SshKey> {
+    let (_, key) = decision.rule.as_deref().filter(|_| decision.allowed)?.rsplit_once(" with ")?;
+    key.parse().ok()
 }
 
 fn pattern(host: &Host) -> HostPattern {

@@ -11,6 +11,8 @@ use crate::policy::check::{Check, is_on};
 
 /// Bytes of the longest message in either direction, without its length; as OpenSSH has it.
 pub const MAX_AGENT_MESSAGE: usize = 256 * 1024;
+/// Answers that the agent may owe at once.
+const MAX_ASKED: usize = 64;
 /// Keys that an agent may list.
 const MAX_KEYS: u32 = 1024;
 
@@ -50,6 +52,9 @@ pub enum AgentError {
     /// A message is longer than any should be.
     #[error("a message of the SSH agent protocol has more than {MAX_AGENT_MESSAGE} bytes")]
     TooLong,
+    /// A client asked too much without waiting for answers.
+    #[error("a client of the SSH agent asks on without waiting")]
+    TooMany,
     /// A message is not of the protocol.
     #[error("a message of the SSH agent protocol is malformed")]
     Malformed,
@@ -95,6 +100,9 @@ impl AgentFilter {
         self.client.push(bytes);
         let mut steps = Vec::new();
         while let Some(message) = self.client.next()? {
+            if self.asked.len() >= MAX_ASKED {
+                return Err(AgentError::TooMany);
+            }
             self.ask(&message, &mut steps);
         }
         Ok(steps)

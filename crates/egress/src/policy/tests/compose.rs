@@ -132,6 +132,8 @@ fn limits_secrets_and_keys_only_narrow() {
     };
     let composed = both("TOKEN@*.a.test", "TOKEN=env:MINE@api.a.test").unwrap();
     assert_eq!(composed.secrets().len(), 1);
+    assert_eq!(composed.source_level("TOKEN"), Some(Level::Run));
+    assert_eq!(composed.unreachable_secrets(), ["TOKEN"]);
     assert_eq!(composed.secrets()[0].to_string(), "TOKEN=env:MINE@api.a.test");
     for (agent, run) in [
         ("TOKEN@a.test", "TOKEN=env:MINE@b.test"),
@@ -160,6 +162,7 @@ fn secrets_and_wishes_open_their_hosts_only() {
         ..rules(&["*.test", "*.test:8443", "tcp://a.test:5432"])
     };
     let policy = Policy::compose([(Level::Run, document)]).unwrap();
+    assert!(policy.unreachable_secrets().is_empty());
     let handling = |host: &str, port| {
         let verdict = policy.connect(&Host::parse(host).unwrap(), port, None);
         verdict.into_result().map(|allowed| allowed.handling).ok()

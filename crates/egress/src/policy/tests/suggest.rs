@@ -3,6 +3,7 @@ use moat_core::EgressDecision;
 use crate::policy::{
     DenyReason, Host, Level, NetworkPolicy, Policy, RequestPath, Scheme, policy_text, suggest,
 };
+use crate::sign::SshKey;
 
 fn decision(host: &str, port: u16, protocol: &str) -> EgressDecision {
     EgressDecision {
@@ -51,6 +52,10 @@ fn the_smallest_policy_is_proposed() {
             rule: Some("in.test+private:8080 (run)".to_owned()),
             ..decision("in.test", 8080, "http")
         },
+        EgressDecision {
+            rule: Some(format!("login as git with {}", SshKey::of_blob(b"key"))),
+            ..decision("ssh-agent", 0, "ssh")
+        },
         refused(decision("meta.test", 80, "http"), DenyReason::PrivateAddress),
         refused(decision("10.0.0.1", 80, "http"), DenyReason::AddressLiteral),
         refused(request("evil.test", "POST", "/"), DenyReason::SecretWrongPlace),
@@ -72,7 +77,9 @@ fn the_smallest_policy_is_proposed() {
              - 'ssh://git.test'\n    \
              - 'tcp://db.test:5432'\n  \
            secrets:\n    \
-             - 'TOKEN=env:MINE@api.test;in=basic'\n"
+             - 'TOKEN=env:MINE@api.test;in=basic'\n  \
+           ssh_keys:\n    \
+             - 'SHA256:LHDhK3oGRvkiefQnx7OOczTY5Tic/xZ6HcMOc/gmtoM'\n"
     );
     let api = suggestion.reasons.iter().find(|(rule, _)| rule.contains("api.test")).unwrap();
     assert_eq!(api.1, "2 ×, 1 of them refused, 10 bytes out, 20 in");

@@ -180,6 +180,23 @@ proptest! {
         prop_assert_eq!(String::from_utf8(received).unwrap(), page.replace(VALUE, &token));
     }
 
+    /// A server that is hostile sends what is nearly right.
+    #[test]
+    fn what_is_nearly_right_is_decoded_or_an_error(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        text in "[a-d]{0,300}",
+        encoding in prop::sample::select(vec!["gzip", "zlib", "deflate", "br", "zstd"]),
+    ) {
+        let mut bytes = encode(encoding, text.as_bytes());
+        for (at, byte) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= byte;
+        }
+        let encoding = if encoding == "zlib" { "deflate" } else { encoding };
+        let (a, b) = bytes.split_at(bytes.len() / 2);
+        let _ = receive(&set(&SPEC), Some(encoding), &[a, b]);
+    }
+
     #[test]
     fn any_bytes_are_decoded_or_an_error(
         bytes in prop::collection::vec(any::<u8>(), 0..200),

@@ -103,6 +103,7 @@ fn everything_else_fails_here() {
     let mut asking = filter();
     asking.from_client(&message(11, &[])).unwrap();
     assert_eq!(asking.from_agent(&string(b"\x0c\0\0\0\x09")), Err(AgentError::Malformed));
+    assert_eq!(filter().from_client(&message(11, &[]).repeat(65)), Err(AgentError::TooMany));
     // An answer of another kind than was asked for is a failure.
     let mut asking = filter();
     asking.from_client(&message(11, &[])).unwrap();
