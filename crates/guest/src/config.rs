@@ -35,6 +35,16 @@ pub struct GuestConfig {
     pub uid: u32,
     /// The group that commands run as.
     pub gid: u32,
+    /// Further groups of theirs.
+    #[serde(default)]
+    pub groups: Vec<u32>,
+    /// Capabilities that their processes have, a bit for each by its number. Commands of other users
+    /// have none.
+    #[serde(default)]
+    pub capabilities: u64,
+    /// Others that commands can run as, by name.
+    #[serde(default)]
+    pub users: BTreeMap<String, GuestUser>,
     /// Environment of every command. Nothing else is inherited.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -48,6 +58,22 @@ pub struct GuestConfig {
     /// What commands are held to.
     #[serde(default)]
     pub limits: GuestLimits,
+}
+
+/// Somebody that commands can run as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestUser {
+    /// His number.
+    pub uid: u32,
+    /// His group.
+    pub gid: u32,
+    /// Further groups of his.
+    #[serde(default)]
+    pub groups: Vec<u32>,
+    /// What his commands' environment has instead of the others'.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
 }
 
 /// Absolute paths of the roots.

@@ -21,7 +21,7 @@ mod raw;
 mod record;
 mod tar;
 
-pub use config::{CONFIG_FD, GuestConfig, LISTENER_FD, RootPaths};
+pub use config::{CONFIG_FD, GuestConfig, GuestUser, LISTENER_FD, RootPaths};
 pub use folder_job::*;
 pub use frame::{Frame, FrameDecoder, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};
 pub use limits::{GuestLimits, LimitName, LimitReached, Metered};

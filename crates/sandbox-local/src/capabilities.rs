@@ -51,9 +51,28 @@ pub(crate) fn kept_by_job(identity: &Identity) -> u64 {
 }
 
 fn mask(kept: &[Kept], identity: &Identity) -> u64 {
-    let same_user = matches!(identity, Identity::Caller { .. });
+    let same_user = identity.is_one_user();
     kept.iter()
         .inspect(|kept| debug_assert!(!kept.reason.is_empty()))
         .filter(|kept| kept.always || !same_user)
         .fold(0, |mask, kept| mask | 1 << kept.number)
+}
+
+/// What commands keep that run as root of an image: what package managers do to the image's own
+/// files and users. Never what reaches beyond them: mounts, devices, networks, other processes'
+/// memory.
+const KEPT_BY_ROOT: [Kept; 7] = [
+    kept(0, true, "CHOWN: packages have files of several owners"),
+    kept(1, true, "DAC_OVERRIDE: packages change files whatever their modes"),
+    kept(3, true, "FOWNER: modes and times of files of other owners"),
+    kept(4, true, "FSETID: set-id bits survive changes; no mount honours them"),
+    kept(5, true, "KILL: what was started as another user is ended"),
+    kept(6, true, "SETGID: downloads run as a group without rights"),
+    kept(7, true, "SETUID: downloads run as a user without rights"),
+];
+
+/// A bit for each capability that commands keep which run as root of an image.
+pub(crate) fn kept_by_root(identity: &Identity) -> u64 {
+    // More than the guest has cannot be given.
+    mask(&KEPT_BY_ROOT, identity) & kept_by_guest(identity)
 }

@@ -8,14 +8,15 @@ use std::path::Path;
 
 use moat_core::SandboxLimits;
 use moat_guest::{GuestConfig, RawBytes, RootPaths};
-use moat_sandbox::{Root, RootFilesystem, SandboxSpec};
+use moat_sandbox::{Accounts, Root, RootFilesystem, SandboxNote, SandboxSpec};
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use crate::capabilities::kept_by_root;
 use crate::environment::{self, Circumstances};
 use crate::fences::Fence;
 use crate::folder::{Folder, Record};
-use crate::identity::{AGENT, Identity, any_range};
-use crate::image;
+use crate::identity::{Identity, any_range};
+use crate::image::{self, OpenImage};
 use crate::launcher::{StepFailed, launch_in};
 use crate::limits::{self, Group};
 use crate::network::Network;
@@ -24,7 +25,7 @@ use crate::plan::SHIFT_OWNERS;
 use crate::prepared::Prepared;
 use crate::process::ProcessId;
 use crate::root::{self, ImageRoot, NETWORK_FD, OUTPUTS_FD, Parts};
-use crate::roster::Roster;
+use crate::roster::{self, ImageAccounts, Roster};
 use crate::system;
 use crate::toolchains::Toolchains;
 use crate::trust::{self, HostTrust};
@@ -46,6 +47,7 @@ pub(crate) struct Place<'a> {
 pub(crate) struct Newborn {
     id: String,
     process: ProcessId,
+    notes: Vec<SandboxNote>,
     /// Taken out when somebody takes charge of the sandbox.
     folder: Option<Folder>,
 }
@@ -57,6 +59,10 @@ impl Newborn {
 
     pub(crate) fn process(&self) -> &ProcessId {
         &self.process
+    }
+
+    pub(crate) fn notes(&self) -> &[SandboxNote] {
+        &self.notes
     }
 
     /// From now on only `destroy`, the guest's own end, or the reaper ends it.
@@ -92,11 +98,15 @@ pub(crate) fn create(
     missing: &BTreeSet<Fence>,
 ) -> Result<Newborn, StepFailed> {
     system::check_devices()?;
-    let (id, identity, folder) = claim(place)?;
-    let started = furnish(place, spec, &identity, &folder)
-        .and_then(|()| start(place, spec, missing, &identity, &folder));
+    check(spec)?;
+    let (id, identity, folder) = claim(place, &spec.accounts)?;
+    let started = Cast::new(place, spec, identity).and_then(|cast| {
+        cast.furnish(place, spec, &folder)
+            .map_err(|error| StepFailed::new("furnish the sandbox's folder", error))?;
+        start(place, spec, missing, &cast, &folder)
+    });
     match started {
-        Ok(process) => Ok(Newborn { id, process, folder: Some(folder) }),
+        Ok((process, notes)) => Ok(Newborn { id, process, notes, folder: Some(folder) }),
         Err(failed) => {
             // What cannot be removed now is left to the reaper.
             let _ = folder.remove();
@@ -105,18 +115,74 @@ pub(crate) fn create(
     }
 }
 
+/// What does not go together.
+fn check(spec: &SandboxSpec) -> Result<(), StepFailed> {
+    let writable = matches!(spec.root, RootFilesystem::Image { writable: true, .. });
+    if spec.accounts.as_root && !writable {
+        let message = "that is possible only on an image that may be written";
+        return Err(StepFailed::new("run commands as root", message));
+    }
+    Ok(())
+}
+
+/// Who is in a sandbox, and what it is on.
+struct Cast {
+    identity: Identity,
+    image: Option<OpenImage>,
+    roster: Roster,
+    bash: bool,
+}
+
+impl Cast {
+    fn new(place: &Place<'_>, spec: &SandboxSpec, identity: Identity) -> Result<Self, StepFailed> {
+        let image = image::open(&spec.root, &identity, place.sandboxes)?;
+        let (bash, texts) = match &image {
+            Some(image) => {
+                let text = |path: &str| image.text(path).unwrap_or_default();
+                (image.has("bin/bash"), [text("etc/passwd"), text("etc/group")])
+            }
+            None => (place.prepared.bash, Default::default()),
+        };
+        let [passwd, group] = &texts;
+        let shell = if bash { "/bin/bash" } else { "/bin/sh" };
+        let accounts = ImageAccounts { passwd, group };
+        let roster = Roster::new(&spec.accounts, &identity, accounts, shell)?;
+        Ok(Self { identity, image, roster, bash })
+    }
+
+    fn furnish(&self, place: &Place<'_>, spec: &SandboxSpec, folder: &Folder) -> io::Result<()> {
+        let user = self.roster.default.uid;
+        match &spec.root {
+            RootFilesystem::Host => {
+                folder.furnish(&self.identity, user, &place.prepared.toolchains)?;
+            }
+            RootFilesystem::Image { writable, .. } => {
+                // Toolchains of the host are made for the host's libraries.
+                folder.furnish(&self.identity, user, &Toolchains::default())?;
+                if *writable {
+                    folder.furnish_layer(&self.identity)?;
+                }
+            }
+        }
+        self.roster
+            .homes()
+            .try_for_each(|(name, uid)| folder.furnish_home(&self.identity, name, uid))
+    }
+}
+
 /// Makes a folder whose name no other sandbox has. Where sandboxes have ranges of ids, the range
 /// is the name, so that two never share one.
-fn claim(place: &Place<'_>) -> Result<(String, Identity, Folder), StepFailed> {
+fn claim(place: &Place<'_>, accounts: &Accounts) -> Result<(String, Identity, Folder), StepFailed> {
     let failed = |error: io::Error| StepFailed::new("make the sandbox's folder", error);
     for _ in 0..64 {
         let (number, identity) = if place.private {
             let base = any_range().map_err(failed)?;
-            (u64::from(base), Identity::Private { base })
+            (u64::from(base), Identity::private(base))
         } else {
             let random = getrandom::u64().map_err(io::Error::other).map_err(failed)?;
-            (random, Identity::caller())
+            (random, one_user(accounts)?)
         };
+        let identity = identity.with_root_commands(accounts.as_root);
         let id = format!("{number:016x}");
         match Folder::create(place.sandboxes, &id) {
             Ok(folder) => return Ok((id, identity, folder)),
@@ -127,44 +193,35 @@ fn claim(place: &Place<'_>) -> Result<(String, Identity, Folder), StepFailed> {
     Err(StepFailed::new("make the sandbox's folder", "all names are taken; run the reaper"))
 }
 
-fn furnish(
-    place: &Place<'_>,
-    spec: &SandboxSpec,
-    identity: &Identity,
-    folder: &Folder,
-) -> Result<(), StepFailed> {
-    let furnish = || match &spec.root {
-        RootFilesystem::Host => folder.furnish(identity, &place.prepared.toolchains),
-        RootFilesystem::Image { writable, .. } => {
-            // Toolchains of the host are made for the host's libraries.
-            folder.furnish(identity, &Toolchains::default())?;
-            if *writable { folder.furnish_layer(identity) } else { Ok(()) }
-        }
-    };
-    furnish().map_err(|error| StepFailed::new("furnish the sandbox's folder", error))
+/// The caller himself, who can be nobody else's host.
+fn one_user(accounts: &Accounts) -> Result<Identity, StepFailed> {
+    if roster::asks_for_others(accounts) {
+        return Err(StepFailed::unsupported(
+            "have users beside `agent`, since the caller has no ids for them: either run as root, \
+             or have ranges of ids given to the caller in /etc/subuid and /etc/subgid (`sudo \
+             usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`) and the \
+             programs newuidmap and newgidmap (Debian and Ubuntu: the package uidmap)",
+        ));
+    }
+    Ok(Identity::caller())
 }
 
 fn start(
     place: &Place<'_>,
     spec: &SandboxSpec,
     missing: &BTreeSet<Fence>,
-    identity: &Identity,
+    cast: &Cast,
     folder: &Folder,
-) -> Result<ProcessId, StepFailed> {
+) -> Result<(ProcessId, Vec<SandboxNote>), StepFailed> {
+    let Cast { identity, image, roster, .. } = cast;
     let prepared = place.prepared;
     let listener =
         folder.listen().map_err(|error| StepFailed::new("make the guest's socket", error))?;
     let network = network(spec, missing)?;
     let trust = trust(place, spec, folder)?;
-    let image = image::open(&spec.root, identity, place.sandboxes)?;
-    let bash = match &image {
-        Some(image) => image.has("bin/bash"),
-        None => prepared.bash,
-    };
-    let roster = Roster::new(image.as_ref(), if bash { "/bin/bash" } else { "/bin/sh" });
     let id = folder.path().file_name().unwrap_or_default().to_string_lossy();
     let group = prepared.cgroups.make(&id, &place.limits, folder.path())?;
-    let config = config(place, spec, identity, &group, network.as_ref(), trust.is_some(), bash)?;
+    let config = config(place, spec, cast, &group, network.as_ref(), trust.is_some())?;
     let mut parts = Parts {
         identity,
         missing,
@@ -173,7 +230,7 @@ fn start(
         filter: &prepared.filter,
         folder: folder.path(),
         image: image.as_ref().map(|image| &image.root),
-        roster: &roster,
+        roster,
         network: network.as_ref(),
         trust,
         limits: &place.limits,
@@ -182,6 +239,7 @@ fn start(
         old_kernel: false,
     };
     let descriptors = [listener.as_fd(), config.as_fd(), prepared.guest.as_fd()];
+    let mut notes = notes(spec, cast);
     let launch = |parts: &Parts<'_>| {
         let plan = root::plan(parts);
         launch_in(&prepared.launcher, &plan, &descriptors, |pid| group.take_in(pid))
@@ -194,14 +252,27 @@ fn start(
         // The file system, or the kernel, cannot: the image is used all the same, and its files
         // belong to nobody inside.
         parts.image = Some(image);
+        notes.push(SandboxNote::OwnersHidden);
         launched = launch(&parts);
     }
     let pid = launched?;
     let recorded = ProcessId::of(pid).and_then(|process| {
         folder.write_record(&Record { process: process.clone() })?;
-        Ok(process)
+        Ok((process, notes))
     });
     recorded.map_err(|error| StepFailed::new("find the guest that was started", error))
+}
+
+/// What whoever reads the journal should know of it.
+fn notes(spec: &SandboxSpec, cast: &Cast) -> Vec<SandboxNote> {
+    let mut notes = Vec::new();
+    if spec.accounts.as_root {
+        notes.push(SandboxNote::CommandsAreRoot);
+    }
+    if cast.image.is_some() && cast.identity.is_one_user() {
+        notes.push(SandboxNote::OneOwner);
+    }
+    notes
 }
 
 /// The network that is asked for. It is made of addresses of a namespace of its own; among the
@@ -234,11 +305,10 @@ fn trust<'a>(
 fn config(
     place: &Place<'_>,
     spec: &SandboxSpec,
-    identity: &Identity,
+    cast: &Cast,
     group: &Group,
     network: Option<&Network>,
     trusts: bool,
-    bash: bool,
 ) -> Result<OwnedFd, StepFailed> {
     let image = match &spec.root {
         RootFilesystem::Host => None,
@@ -247,6 +317,7 @@ fn config(
     let mut variables = network.map(Network::environment).unwrap_or_default();
     variables.extend(trusts.then(trust::environment).into_iter().flatten());
     let sockets = network.map_or(0, Network::count);
+    let default = &cast.roster.default;
     let prepared = place.prepared;
     let path = |root: Root| RawBytes::from_path(root.path());
     let grace = u64::try_from(spec.orphan_grace.as_millis()).unwrap_or(u64::MAX);
@@ -261,18 +332,22 @@ fn config(
         },
         outputs_fd: Some(OUTPUTS_FD),
         network_fds: (NETWORK_FD..).take(sockets).collect(),
-        uid: AGENT,
-        gid: AGENT,
+        uid: default.uid,
+        gid: default.gid,
+        groups: default.groups.clone(),
+        capabilities: if spec.accounts.as_root { kept_by_root(&cast.identity) } else { 0 },
+        users: cast.roster.users.clone(),
         environment: environment::compose(Circumstances {
             toolchains: &prepared.toolchains,
-            bash,
+            bash: cast.bash,
+            user: &default.environment,
             image,
             network: variables,
             wanted: &spec.environment,
         }),
         output_spool: place.options.output_spool,
         max_processes: 1024,
-        limits: limits::for_guest(&place.limits, group, identity),
+        limits: limits::for_guest(&place.limits, group, &cast.identity),
     };
     let write = || -> io::Result<OwnedFd> {
         let mut file = File::from(memfd_create("moat-config", MemfdFlags::CLOEXEC)?);

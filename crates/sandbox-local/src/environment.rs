@@ -33,6 +33,8 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) toolchains: &'a Toolchains,
     /// Whether there is `bash`.
     pub(crate) bash: bool,
+    /// What says who commands run as.
+    pub(crate) user: &'a BTreeMap<String, String>,
     /// What the image asks for, if the sandbox is on one.
     pub(crate) image: Option<&'a BTreeMap<String, String>>,
     /// What the network adds.
@@ -72,6 +74,7 @@ pub(crate) fn compose(from: Circumstances<'_>) -> BTreeMap<String, String> {
             all.extend(from.toolchains.environment().iter().cloned());
         }
     }
+    all.extend(from.user.iter().map(|(name, value)| (name.clone(), value.clone())));
     all.extend(from.network);
     all.extend(from.wanted.iter().map(|(name, value)| (name.clone(), value.clone())));
     all

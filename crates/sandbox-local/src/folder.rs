@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/sandboxes/ID/       0700, the caller's
 //!   workspace/ home/ outputs/
+//!   homes/NAME/             of users beside the one that commands run as
 //!   layer/upper/ layer/work/  what was written over an image, if the sandbox may
 //!   guest.sock              where the guest answers
 //!   cgroups.json            its control groups, written before they are made
@@ -30,6 +31,8 @@ use crate::trust::Bundle;
 
 const SOCKET: &str = "guest.sock";
 const RECORD: &str = "sandbox.json";
+/// Homes of users beside the one that commands run as.
+pub(crate) const HOMES: &str = "homes";
 /// What was written over an image.
 pub(crate) const LAYER: &str = "layer";
 /// The certificate authorities that are trusted inside, as text.
@@ -60,14 +63,18 @@ impl Folder {
             .ok_or_else(|| io::Error::other("somebody else holds the new sandbox's folder"))
     }
 
-    /// Makes what the sandbox may write.
-    pub(crate) fn furnish(&self, identity: &Identity, toolchains: &Toolchains) -> io::Result<()> {
+    /// Makes what the sandbox may write; `user` is who commands run as.
+    pub(crate) fn furnish(
+        &self,
+        identity: &Identity,
+        user: u32,
+        toolchains: &Toolchains,
+    ) -> io::Result<()> {
         let path = &self.path;
-        for (name, owner) in [
-            ("workspace", identity.host_agent()),
-            ("home", identity.host_agent()),
-            ("outputs", identity.host_guest()),
-        ] {
+        let user = identity.on_host(user);
+        for (name, owner) in
+            [("workspace", user), ("home", user), ("outputs", identity.host_guest())]
+        {
             let path = path.join(name);
             fs::DirBuilder::new().mode(0o755).create(&path)?;
             // The caller's mask may have taken bits that others need to look inside.
@@ -78,14 +85,26 @@ impl Folder {
             let link = path.join("home").join(link);
             if let Some(parent) = link.parent() {
                 fs::create_dir_all(parent)?;
-                give(parent, identity.host_agent())?;
+                give(parent, user)?;
             }
             symlink(target, &link)?;
-            if let Some(owner) = identity.host_agent() {
+            if let Some(owner) = user {
                 lchown(&link, Some(owner), Some(owner))?;
             }
         }
         Ok(())
+    }
+
+    /// Makes the home of somebody beside whom commands run as.
+    pub(crate) fn furnish_home(&self, identity: &Identity, name: &str, uid: u32) -> io::Result<()> {
+        let homes = self.path.join(HOMES);
+        match fs::DirBuilder::new().mode(0o755).create(&homes) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => fs::set_permissions(&homes, fs::Permissions::from_mode(0o755))?,
+        }
+        let home = homes.join(name);
+        fs::DirBuilder::new().mode(0o700).create(&home)?;
+        give(&home, identity.on_host(uid))
     }
 
     /// Makes what takes up changes of an image.
@@ -94,7 +113,7 @@ impl Folder {
         for path in [layer.clone(), layer.join("upper"), layer.join("work")] {
             fs::DirBuilder::new().mode(0o755).create(&path)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-            give(&path, identity.host_root())?;
+            give(&path, identity.on_host(0))?;
         }
         Ok(())
     }

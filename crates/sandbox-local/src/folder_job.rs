@@ -153,7 +153,7 @@ fn plan(confinement: &Confinement<'_>, folder: &Path, job: &str) -> Plan {
     plan.push("enter the folder", &Step::ChangeDir(folder));
     plan.relies_on(Some(Fence::User));
     let guest = identity.guest();
-    let leave_groups = !matches!(identity, Identity::Caller { .. });
+    let leave_groups = !identity.is_one_user();
     let become_user = Step::BecomeUser { uid: guest, gid: guest, leave_groups };
     plan.push("become the owner of the folder", &become_user);
     plan.push("leave the caller's session", &Step::NewSession);

@@ -1,6 +1,6 @@
 //! What finds a sandbox again. Stored in journals, so its format is read for ever.
 
-use moat_sandbox::SandboxError;
+use moat_sandbox::{SandboxError, SandboxNote};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,11 +17,22 @@ pub(crate) struct Handle {
     /// Fences that it was made without, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     missing_fences: Vec<String>,
+    /// What else is special about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<SandboxNote>,
 }
 
 impl Handle {
     pub(crate) fn new(id: &str, process: ProcessId, missing_fences: Vec<String>) -> Self {
-        Self { version: 1, id: id.to_owned(), process, missing_fences }
+        Self { version: 1, id: id.to_owned(), process, missing_fences, notes: Vec::new() }
+    }
+
+    pub(crate) fn with_notes(self, notes: &[SandboxNote]) -> Self {
+        Self { notes: notes.to_vec(), ..self }
+    }
+
+    pub(crate) fn notes(&self) -> &[SandboxNote] {
+        &self.notes
     }
 
     pub(crate) fn missing_fences(&self) -> &[String] {

@@ -26,9 +26,20 @@ pub(crate) const PROBE_BASE: u32 = LAST_BASE;
 /// own range.
 pub(crate) const IMAGE_BASE: u32 = LAST_BASE + RANGE;
 
+/// The user that the guest is where commands are root: somebody whom no image has.
+const GUEST_BESIDE_ROOT: u32 = RANGE - 1;
+
 /// Who a sandbox is on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Identity {
+pub(crate) struct Identity {
+    pub(crate) kind: Kind,
+    /// Commands are user 0 inside.
+    as_root: bool,
+}
+
+/// Which ids of the host stand for those inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
     /// A private range, from this id on.
     Private {
         /// Id 0 of the inside.
@@ -44,81 +55,87 @@ pub(crate) enum Identity {
 }
 
 impl Identity {
+    /// A private range.
+    pub(crate) fn private(base: u32) -> Self {
+        Self { kind: Kind::Private { base }, as_root: false }
+    }
+
     /// The caller himself.
     pub(crate) fn caller() -> Self {
-        Self::Caller {
+        let kind = Kind::Caller {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
-        }
+        };
+        Self { kind, as_root: false }
+    }
+
+    /// The same with commands that are user 0 inside.
+    pub(crate) fn with_root_commands(self, as_root: bool) -> Self {
+        Self { as_root, ..self }
+    }
+
+    /// Whether guest and commands are the same, and there can be nobody else.
+    pub(crate) fn is_one_user(&self) -> bool {
+        matches!(self.kind, Kind::Caller { .. })
     }
 
     /// What a sandbox of this process would be.
     #[cfg(test)]
     pub(crate) fn caller_or_private() -> Self {
-        if can_map_ranges(Path::new("/proc")) {
-            Self::Private { base: PROBE_BASE }
-        } else {
-            Self::caller()
-        }
+        if can_map_ranges(Path::new("/proc")) { Self::private(PROBE_BASE) } else { Self::caller() }
     }
 
     /// The user namespace's maps.
     pub(crate) fn namespaces(&self, flags: u64) -> Namespaces {
-        match self {
-            Self::Private { base } => {
+        match &self.kind {
+            Kind::Private { base } => {
                 let map = format!("0 {base} {RANGE}\n");
                 Namespaces { flags, uid_map: map.clone(), gid_map: map, ..Namespaces::default() }
             }
-            Self::Caller { uid, gid } => Namespaces {
-                flags,
-                uid_map: format!("{AGENT} {uid} 1\n"),
-                gid_map: format!("{AGENT} {gid} 1\n"),
-                deny_setgroups: true,
-                shifted: None,
-            },
+            Kind::Caller { uid, gid } => {
+                let inside = self.guest();
+                Namespaces {
+                    flags,
+                    uid_map: format!("{inside} {uid} 1\n"),
+                    gid_map: format!("{inside} {gid} 1\n"),
+                    deny_setgroups: true,
+                    shifted: None,
+                }
+            }
         }
     }
 
     /// The guest's user and group, as seen inside.
     pub(crate) fn guest(&self) -> u32 {
-        match self {
-            Self::Private { .. } => 0,
-            Self::Caller { .. } => AGENT,
+        match (&self.kind, self.as_root) {
+            (Kind::Private { .. }, false) | (Kind::Caller { .. }, true) => 0,
+            // Commands that are root are still kept from the guest's own.
+            (Kind::Private { .. }, true) => GUEST_BESIDE_ROOT,
+            (Kind::Caller { .. }, false) => AGENT,
         }
     }
 
-    /// Who owns what commands may write, on the host; absent: whoever makes it.
-    pub(crate) fn host_agent(&self) -> Option<u32> {
-        match self {
-            Self::Private { base } => Some(base + AGENT),
-            Self::Caller { .. } => None,
+    /// Somebody inside, on the host; absent: the caller.
+    pub(crate) fn on_host(&self, inside: u32) -> Option<u32> {
+        match self.kind {
+            Kind::Private { base } => Some(base + inside),
+            Kind::Caller { .. } => None,
         }
     }
 
-    /// Who is user 0 inside, on the host; absent: whoever makes it stands for him.
-    pub(crate) fn host_root(&self) -> Option<u32> {
-        match self {
-            Self::Private { base } => Some(*base),
-            Self::Caller { .. } => None,
-        }
+    /// Who owns what only the guest may write, on the host; absent: whoever makes it.
+    pub(crate) fn host_guest(&self) -> Option<u32> {
+        self.on_host(self.guest())
     }
 
     /// How owners on disk become this sandbox's, in the form of a `uid_map`; `None`: they are left
     /// as they are. An unpacked image belongs to the range of images, any other folder to the
     /// host's own users.
     pub(crate) fn shift(&self, owner_of_root: u32) -> Option<String> {
-        let Self::Private { base } = self else { return None };
+        let Kind::Private { base } = self.kind else { return None };
         let unpacked = (IMAGE_BASE..IMAGE_BASE + RANGE).contains(&owner_of_root);
         let on_disk = if unpacked { IMAGE_BASE } else { 0 };
         Some(format!("{on_disk} {base} {RANGE}\n"))
-    }
-
-    /// Who owns what only the guest may write, on the host; absent: whoever makes it.
-    pub(crate) fn host_guest(&self) -> Option<u32> {
-        match self {
-            Self::Private { base } => Some(*base),
-            Self::Caller { .. } => None,
-        }
     }
 }
 

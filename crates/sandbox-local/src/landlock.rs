@@ -27,7 +27,7 @@ const RULES: [(u64, &str, &str); 8] = [
     // Everything in the root is there to be seen: the system, toolchains, the generated `/etc`.
     (RUN, "/", "programs and their libraries"),
     (ALL, "/workspace", "the work"),
-    (ALL, "/home/agent", "caches and settings of tools"),
+    (ALL, "/home", "caches and settings of tools; each home is its owner's"),
     (ALL, "/tmp", "temporary files"),
     // The guest writes here through a descriptor of its own; the path is mounted read-only.
     (ALL, "/moat/outputs", "whole outputs of calls"),

@@ -62,11 +62,18 @@ pub(crate) struct StepFailed {
     pub(crate) message: String,
     /// The fence for want of which it failed, if it is known.
     pub(crate) fence: Option<Fence>,
+    /// What is asked for cannot be had here, which the message says.
+    pub(crate) unsupported: bool,
 }
 
 impl StepFailed {
     pub(crate) fn new(step: impl Into<String>, error: impl ToString) -> Self {
-        Self { step: step.into(), message: error.to_string(), fence: None }
+        Self { step: step.into(), message: error.to_string(), fence: None, unsupported: false }
+    }
+
+    /// `what` completes the sentence "the sandbox cannot …".
+    pub(crate) fn unsupported(what: impl Into<String>) -> Self {
+        Self { unsupported: true, ..Self::new("make the sandbox", what.into()) }
     }
 }
 
@@ -152,7 +159,7 @@ fn listen(control: &OwnedFd, plan: &Plan) -> Result<i32, StepFailed> {
                 end(process);
                 let (step, fence) = plan.name(first);
                 let message = std::io::Error::from_raw_os_error(second as i32).to_string();
-                return Err(StepFailed { step: step.into_owned(), message, fence });
+                return Err(StepFailed { fence, ..StepFailed::new(step, message) });
             }
             _ => return Err(StepFailed::new("hear the launcher", "it does not make sense")),
         }

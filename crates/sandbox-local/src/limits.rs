@@ -16,7 +16,7 @@ use moat_core::SandboxLimits;
 use moat_guest::GuestLimits;
 use moat_sandbox::{GuestError, SandboxError};
 
-use crate::identity::Identity;
+use crate::identity::{Identity, Kind};
 use crate::launcher::StepFailed;
 use crate::plan::{Plan, Slot, Step};
 use crate::root::OUTPUTS_FD;
@@ -143,11 +143,11 @@ pub(crate) fn for_guest(limits: &SandboxLimits, group: &Group, identity: &Identi
 /// alone: because the user is the sandbox's own, or since Linux 5.14, which counts per user
 /// namespace. It never counts the host's root.
 fn pids_rlimit(pids: u64, identity: &Identity) -> Option<u64> {
-    match identity {
-        Identity::Private { .. } => Some(pids),
-        Identity::Caller { uid: 0, .. } => None,
+    match identity.kind {
+        Kind::Private { .. } => Some(pids),
+        Kind::Caller { uid: 0, .. } => None,
         // The guest is the same user.
-        Identity::Caller { .. } => counts_per_namespace().then(|| pids.saturating_add(1)),
+        Kind::Caller { .. } => counts_per_namespace().then(|| pids.saturating_add(1)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use moat_sandbox::SandboxError;
+use moat_sandbox::{GuestError, SandboxError};
 
 use crate::launcher::{SealedProgram, StepFailed};
 use crate::limits::Cgroups;
@@ -54,6 +54,9 @@ impl Prepared {
 
 impl From<StepFailed> for SandboxError {
     fn from(failed: StepFailed) -> Self {
+        if failed.unsupported {
+            return Self::Guest(GuestError::Unsupported(failed.message));
+        }
         Self::Setup { step: failed.step, message: failed.message }
     }
 }

@@ -136,7 +136,8 @@ impl Provider for LocalProvider {
         let (newborn, missing) = self.apart(move |shared| shared.make(&wanted)).await?;
         let path = self.shared.sandboxes.join(newborn.id());
         let guest = connect(&path, spec.epoch).await?;
-        let handle = Handle::new(newborn.id(), newborn.process().clone(), missing);
+        let handle = Handle::new(newborn.id(), newborn.process().clone(), missing)
+            .with_notes(newborn.notes());
         let sandbox = LocalSandbox::new(&handle, guest, path, spec.epoch)?;
         newborn.keep();
         Ok(Box::new(sandbox))
@@ -198,7 +199,7 @@ impl Shared {
 
     /// Whose the files of unpacked images are.
     pub(crate) fn image_identity(&self) -> Identity {
-        if self.private { Identity::Private { base: IMAGE_BASE } } else { Identity::caller() }
+        if self.private { Identity::private(IMAGE_BASE) } else { Identity::caller() }
     }
 
     /// Makes a sandbox.
@@ -252,7 +253,7 @@ impl Shared {
     /// What a sandbox would be. Nothing is made that would belong to the range, so any serves.
     fn identity(&self) -> Identity {
         if self.private {
-            Identity::Private { base: crate::identity::PROBE_BASE }
+            Identity::private(crate::identity::PROBE_BASE)
         } else {
             Identity::caller()
         }

@@ -193,6 +193,8 @@ struct Sources<'a> {
     proc: Option<Slot>,
     workspace: Slot,
     home: Slot,
+    /// Homes of others, by name.
+    homes: Vec<(Slot, &'a str)>,
     outputs: Slot,
     image: Option<ImageSources>,
     /// The sandbox's own bundle of certificate authorities, as text and for Java.
@@ -222,6 +224,13 @@ impl<'a> Sources<'a> {
             proc,
             workspace: open(plan, &parts.folder.join("workspace"), false),
             home: open(plan, &parts.folder.join("home"), false),
+            homes: parts
+                .roster
+                .homes()
+                .map(|(name, _)| {
+                    (open(plan, &parts.folder.join(folder::HOMES).join(name), false), name)
+                })
+                .collect(),
             outputs: open(plan, &parts.folder.join("outputs"), false),
             image: parts.image.map(|image| ImageSources::open(plan, parts, image)),
             trust: parts.trust.map(|_| {
@@ -256,7 +265,7 @@ fn begin_root(plan: &mut Plan, parts: &Parts<'_>) {
     );
     plan.push("enter the empty root", &Step::ChangeDir(parts.folder));
     plan.relies_on(Some(Fence::User));
-    let leave_groups = !matches!(parts.identity, Identity::Caller { .. });
+    let leave_groups = !parts.identity.is_one_user();
     plan.push(
         "become a user of the sandbox",
         &Step::BecomeUser { uid: guest, gid: guest, leave_groups },
@@ -321,6 +330,9 @@ fn private_proc(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
 fn own_folders(tree: &mut Tree<'_>, sources: &Sources<'_>) {
     tree.bind(sources.workspace, Path::new("workspace"), true, WRITABLE);
     tree.bind(sources.home, Path::new("home/agent"), true, WRITABLE);
+    for (slot, name) in &sources.homes {
+        tree.bind(*slot, &Path::new("home").join(name), true, WRITABLE);
+    }
     let outputs = Path::new("moat/outputs");
     tree.bind(sources.outputs, outputs, true, WRITABLE | attribute::NO_EXEC);
     if !tree.mounts() {

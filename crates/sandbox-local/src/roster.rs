@@ -1,61 +1,190 @@
-//! Who there is in a sandbox: the users and groups that its `passwd` and `group` name.
+//! Who there is in a sandbox: who commands run as, the users and groups that are asked for, and
+//! those of the image; and the `passwd` and `group` that name them all.
 
-use std::fmt::Write as _;
+mod files;
+#[cfg(test)]
+mod tests;
 
-use crate::identity::AGENT;
-use crate::image::OpenImage;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Bytes of each of the two files; what an image has past that is left out.
-const MAX_FILE: usize = 16 << 10;
+use moat_guest::GuestUser;
+use moat_sandbox::Accounts;
 
-/// The two files.
+use crate::identity::{AGENT, Identity};
+use crate::launcher::StepFailed;
+use files::{Group, Person, ROOT, merge};
+
+/// Users and groups that can be asked for.
+const MAX_ACCOUNTS: usize = 200;
+
+/// Numbers that can be given out: the rest of the range is the guest's and the system's.
+const LAST_NUMBER: u32 = 60_000;
+
+/// Where the user's home is whom commands run as.
+const HOME: &str = "/home/agent";
+
+/// Everybody.
 #[derive(Clone, Debug)]
 pub(crate) struct Roster {
     pub(crate) passwd: String,
     pub(crate) group: String,
+    /// Who commands run as.
+    pub(crate) default: GuestUser,
+    /// Who else they can be run as.
+    pub(crate) users: BTreeMap<String, GuestUser>,
+    /// Those who were asked for and do not have the sandbox's own home.
+    homes: Vec<(String, u32)>,
 }
 
-/// Accounts that are there even where an image has none.
-const SYSTEM_USERS: [&str; 2] = [
-    "root:x:0:0:root:/root:/usr/sbin/nologin",
-    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin",
-];
-const SYSTEM_GROUPS: [&str; 3] = ["root:x:0:", "tty:x:5:", "nogroup:x:65534:"];
+/// What an image says about users.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ImageAccounts<'a> {
+    pub(crate) passwd: &'a str,
+    pub(crate) group: &'a str,
+}
 
 impl Roster {
-    /// Composes the files: the sandbox's own accounts, then the image's.
-    pub(crate) fn new(image: Option<&OpenImage>, shell: &str) -> Self {
-        let users = vec![format!("agent:x:{AGENT}:{AGENT}:agent:/home/agent:{shell}")];
-        let groups = vec![format!("agent:x:{AGENT}:")];
-        let theirs = |path: &str| image.and_then(|image| image.text(path)).unwrap_or_default();
-        Self {
-            passwd: file(users, &theirs("etc/passwd"), 7, &SYSTEM_USERS),
-            group: file(groups, &theirs("etc/group"), 4, &SYSTEM_GROUPS),
+    /// Checks what is asked for, and gives out numbers.
+    pub(crate) fn new(
+        accounts: &Accounts,
+        identity: &Identity,
+        image: ImageAccounts<'_>,
+        shell: &str,
+    ) -> Result<Self, StepFailed> {
+        check(accounts)?;
+        let theirs = files::people(image.passwd);
+        let mut people = vec![Person::new("agent", AGENT, HOME, shell)];
+        let mut taken: BTreeSet<u32> = theirs.iter().map(|person| person.uid).collect();
+        taken.extend([AGENT]);
+        taken.extend(accounts.users.iter().filter_map(|user| user.uid));
+        for user in &accounts.users {
+            let uid = match user.uid {
+                Some(uid) => uid,
+                None => next_free(&mut taken)?,
+            };
+            people.push(Person::new(&user.name, uid, &format!("/home/{}", user.name), shell));
         }
+        let groups = groups(accounts, &people, image.group)?;
+        let chosen = accounts.run_as.as_deref().unwrap_or("agent");
+        if accounts.as_root {
+            people.push(Person { home: HOME.to_owned(), ..Person::new(ROOT, 0, HOME, shell) });
+        } else if let Some(person) = people.iter_mut().find(|person| person.name == chosen) {
+            HOME.clone_into(&mut person.home);
+        }
+        let asked_for: Vec<_> = people.iter().skip(1).map(|person| person.name.clone()).collect();
+        let everybody = merge(people, theirs);
+        let all_groups = files::with_theirs(&groups, image.group);
+        let guest_user = |person: &Person| person.to_guest(&all_groups);
+        let chosen = if accounts.as_root { ROOT } else { chosen };
+        let default = everybody.iter().find(|person| person.name == chosen).map(guest_user);
+        let default = default
+            .ok_or_else(|| wrong(format!("nobody is called `{}`", chosen.escape_default())))?;
+        // An image's own users are known as well, but root only where commands are he.
+        let others = everybody.iter().filter(|person| {
+            let possible = !identity.is_one_user() || person.uid == default.uid;
+            possible && (person.uid != 0 || accounts.as_root) && person.uid <= LAST_NUMBER
+        });
+        let users: BTreeMap<_, _> =
+            others.map(|person| (person.name.clone(), guest_user(person))).collect();
+        let homes = asked_for.iter().filter_map(|name| {
+            let user = users.get(name).filter(|_| name != chosen && name != ROOT)?;
+            Some((name.clone(), user.uid))
+        });
+        Ok(Self {
+            passwd: files::passwd(&everybody),
+            group: files::group(&all_groups),
+            homes: homes.collect(),
+            default,
+            users,
+        })
+    }
+
+    /// Homes that have to be made, and whose they are.
+    pub(crate) fn homes(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.homes.iter().map(|(name, uid)| (name.as_str(), *uid))
     }
 }
 
-/// Lines of ours, then those of the image with other names, then what is still missing.
-fn file(ours: Vec<String>, theirs: &str, fields: usize, system: &[&str]) -> String {
-    let mut lines = ours;
-    let has = |lines: &[String], name: &str| {
-        lines.iter().any(|line| line.split(':').next() == Some(name))
-    };
-    let whole = theirs.lines().filter(|line| {
-        let numbered = line.split(':').nth(2).is_some_and(|id| id.parse::<u32>().is_ok());
-        line.split(':').count() == fields && numbered && !line.contains(['\0', '\r'])
-    });
-    for line in whole.chain(system.iter().copied()) {
-        let name = line.split(':').next().unwrap_or_default();
-        if !name.is_empty() && !has(&lines, name) {
-            lines.push(line.to_owned());
+/// Whether somebody beside the sandbox's own user is asked for.
+pub(crate) fn asks_for_others(accounts: &Accounts) -> bool {
+    !accounts.users.is_empty()
+        || !accounts.groups.is_empty()
+        || accounts.run_as.as_deref().is_some_and(|name| name != "agent")
+}
+
+fn check(accounts: &Accounts) -> Result<(), StepFailed> {
+    if accounts.users.len() + accounts.groups.len() > MAX_ACCOUNTS {
+        return Err(wrong(format!("more than {MAX_ACCOUNTS} users and groups")));
+    }
+    if accounts.as_root && accounts.run_as.as_deref().is_some_and(|name| name != ROOT) {
+        return Err(wrong("commands run as root and as somebody else"));
+    }
+    let mut names = BTreeSet::from(["agent", ROOT]);
+    let mut uids = BTreeSet::from([AGENT]);
+    for user in &accounts.users {
+        check_name(&user.name)?;
+        if !names.insert(&user.name) {
+            return Err(wrong(format!("`{}` is there twice, or always there", user.name)));
+        }
+        if let Some(uid) = user.uid
+            && (uid == 0 || uid > LAST_NUMBER || !uids.insert(uid))
+        {
+            return Err(wrong(format!("the number {uid} of `{}` cannot be given", user.name)));
         }
     }
-    let mut text = String::new();
-    for line in lines {
-        if text.len() + line.len() < MAX_FILE {
-            let _ = writeln!(text, "{line}");
+    for (name, members) in &accounts.groups {
+        check_name(name)?;
+        if names.contains(name.as_str()) {
+            return Err(wrong(format!("the group `{name}` has the name of a user")));
+        }
+        if let Some(nobody) = members.iter().find(|member| !names.contains(member.as_str())) {
+            let nobody: String = nobody.chars().take(80).collect();
+            return Err(wrong(format!("`{nobody}`, a member of `{name}`, is nobody")));
         }
     }
-    text
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), StepFailed> {
+    let first = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    let rest = |byte: u8| first(byte) || byte.is_ascii_digit() || byte == b'-';
+    let is_name = (1..=32).contains(&name.len())
+        && name.bytes().next().is_some_and(first)
+        && name.bytes().all(rest);
+    if is_name {
+        return Ok(());
+    }
+    let name: String = name.chars().take(80).collect();
+    Err(wrong(format!("`{}` is no name of a user or group", name.escape_default())))
+}
+
+fn wrong(reason: impl ToString) -> StepFailed {
+    StepFailed::new("give the sandbox its users", reason)
+}
+
+fn next_free(taken: &mut BTreeSet<u32>) -> Result<u32, StepFailed> {
+    let free = (AGENT + 1..=LAST_NUMBER).find(|number| !taken.contains(number));
+    let free = free.ok_or_else(|| wrong("no number is free"))?;
+    taken.insert(free);
+    Ok(free)
+}
+
+/// Each user's own group, and the ones that are asked for. One that the image has too has the
+/// image's number.
+fn groups(accounts: &Accounts, people: &[Person], theirs: &str) -> Result<Vec<Group>, StepFailed> {
+    let theirs = files::groups(theirs);
+    let mut taken: BTreeSet<u32> = people.iter().map(|person| person.uid).collect();
+    taken.extend(theirs.iter().map(|group| group.gid));
+    let mut groups: Vec<Group> = people
+        .iter()
+        .map(|person| Group { name: person.name.clone(), gid: person.uid, members: Vec::new() })
+        .collect();
+    for (name, members) in &accounts.groups {
+        let gid = match theirs.iter().find(|group| group.name == *name) {
+            Some(group) => group.gid,
+            None => next_free(&mut taken)?,
+        };
+        groups.push(Group { name: name.clone(), gid, members: members.clone() });
+    }
+    Ok(groups)
 }

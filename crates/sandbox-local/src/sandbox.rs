@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use moat_core::{Epoch, Metered};
 use moat_sandbox::{
-    ByteStream, Guest, GuestClient, GuestError, NetworkSockets, Sandbox, SandboxError,
+    ByteStream, Guest, GuestClient, GuestError, NetworkSockets, Sandbox, SandboxError, SandboxNote,
     connect_inside, network_sockets,
 };
 use serde_json::Value;
@@ -19,6 +19,7 @@ pub(crate) struct LocalSandbox {
     handle: Value,
     guest: Arc<GuestClient>,
     missing_fences: Vec<String>,
+    notes: Vec<SandboxNote>,
     /// Its folder on the host, where its guest answers.
     folder: PathBuf,
     /// Of whoever holds this.
@@ -36,6 +37,7 @@ impl LocalSandbox {
             handle: handle.to_value()?,
             guest: Arc::new(guest),
             missing_fences: handle.missing_fences().to_vec(),
+            notes: handle.notes().to_vec(),
             folder,
             epoch,
         })
@@ -60,6 +62,10 @@ impl Sandbox for LocalSandbox {
 
     fn missing_fences(&self) -> &[String] {
         &self.missing_fences
+    }
+
+    fn notes(&self) -> &[SandboxNote] {
+        &self.notes
     }
 
     async fn network(&self) -> Result<NetworkSockets, SandboxError> {

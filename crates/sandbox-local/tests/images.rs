@@ -16,8 +16,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use builder::{Built, Entry, Tar};
+use moat_core::{Epoch, RunId};
 use moat_image::{Image, ImageCache, ImageError, ImageReference, Unpack as _};
-use moat_sandbox::{Provider as _, RootFilesystem};
+use moat_sandbox::{Accounts, Provider as _, RootFilesystem, SandboxNote, SandboxSpec};
 use moat_sandbox_local::LocalProvider;
 use support::inside::Inside;
 
@@ -58,14 +59,26 @@ as_both! {
     an_image_is_the_root_as_root an_image_is_the_root_as_ordinary_user an_image_is_the_root;
     links_of_an_image_lead_nowhere_as_root links_of_an_image_lead_nowhere_as_ordinary_user
         links_of_an_image_lead_nowhere;
+    what_is_written_over_an_image_is_the_sandboxes_own_as_root
+        what_is_written_over_an_image_is_the_sandboxes_own_as_ordinary_user
+        what_is_written_over_an_image_is_the_sandboxes_own;
+    commands_are_root_of_an_image_as_root commands_are_root_of_an_image_as_ordinary_user
+        commands_are_root_of_an_image;
+    hostile_layers_are_refused_or_confined_as_root
+        hostile_layers_are_refused_or_confined_as_ordinary_user
+        hostile_layers_are_refused_or_confined;
+    layers_are_applied_in_order_as_root layers_are_applied_in_order_as_ordinary_user
+        layers_are_applied_in_order;
 }
 
 fn shell() -> Tar {
     let busybox = std::fs::read(BUSYBOX).unwrap();
     let program = Entry { mode: 0o755, content: &busybox, ..Entry::new("bin/busybox", b'0') };
     let mut tar = Tar::default().dir("./").dir("bin/").entry(&program);
-    for name in ["sh", "cat", "ls", "id", "stat", "touch", "awk", "env", "rm", "mkdir", "readlink"]
-    {
+    for name in [
+        "sh", "cat", "ls", "id", "stat", "touch", "awk", "env", "rm", "mkdir", "mv", "chown",
+        "chmod", "mount", "mknod", "su", "kill", "find", "ln", "hostname", "ip",
+    ] {
         tar = tar.symlink(&format!("bin/{name}"), "/bin/busybox");
     }
     tar.dir("etc").dir("usr/lib").dir("var/lib")
@@ -177,4 +190,250 @@ async fn links_of_an_image_lead_nowhere() {
         .collect();
     assert_eq!(left, ["passwd"]);
     inside.provider.destroy(&inside.sandbox.handle()).await.unwrap();
+}
+
+async fn what_is_written_over_an_image_is_the_sandboxes_own() {
+    let top = tempfile::tempdir().unwrap();
+    // As an ordinary user all files are his; as root an image has a folder for everyone.
+    let open = Entry { mode: 0o777, ..Entry::new("srv", b'5') };
+    let theirs = Entry { owner: (1000, 1000), content: b"old", ..Entry::new("srv/file", b'0') };
+    let built = Built::default().layer(shell().entry(&open).entry(&theirs).end());
+    let image = unpack(&support::provider(top.path()), top.path(), &built).await.unwrap();
+    let first = Inside::new(|spec| spec.root = on(&image, true)).await;
+    let second = Inside::new(|spec| spec.root = on(&image, true)).await;
+    let script = "echo new > /srv/file && mkdir /srv/d && mv /srv/file /srv/d/ && ls /srv && cat /srv/d/file";
+    assert_eq!(first.sh(script).await, (0, "d\nnew\n".to_owned()));
+    assert_eq!(second.sh("cat /srv/file; ls /srv").await, (0, "oldfile\n".to_owned()));
+    let is_root = rustix::process::geteuid().is_root();
+    let (code, _) = first.sh("touch /bin/x").await;
+    assert_eq!(code != 0, is_root, "modes of the image do not hold");
+    let mounts = "awk '$5 == \"/\" {print $6}' /proc/self/mountinfo";
+    let (_, said) = first.sh(mounts).await;
+    assert!(said.contains("nosuid") && said.contains("nodev"), "{said}");
+    for inside in [first, second] {
+        inside.provider.destroy(&inside.sandbox.handle()).await.unwrap();
+        let state = support::state_folder(inside.top()).join("sandboxes");
+        assert_eq!(std::fs::read_dir(state).unwrap().count(), 0);
+    }
+    assert_eq!(std::fs::read(image.folder.join("srv/file")).unwrap(), b"old");
+}
+
+async fn commands_are_root_of_an_image() {
+    let top = tempfile::tempdir().unwrap();
+    let built = Built::default().layer(shell().file("etc/passwd", b"daemon:x:2:2::/:/\n").end());
+    let image = unpack(&support::provider(top.path()), top.path(), &built).await.unwrap();
+    let inside = Inside::new(|spec| {
+        spec.root = on(&image, true);
+        spec.accounts.as_root = true;
+    })
+    .await;
+    let is_root = rustix::process::geteuid().is_root();
+    let notes = if is_root {
+        vec![SandboxNote::CommandsAreRoot]
+    } else {
+        vec![SandboxNote::CommandsAreRoot, SandboxNote::OneOwner]
+    };
+    assert_eq!(inside.sandbox.notes(), notes);
+    let again =
+        inside.provider.reattach(&inside.sandbox.handle(), Epoch(2)).await.unwrap().unwrap();
+    assert_eq!(again.notes(), notes);
+    drop(again);
+    let inside = Inside::new(|spec| {
+        spec.root = on(&image, true);
+        spec.accounts.as_root = true;
+    })
+    .await;
+    for (script, holds) in [
+        ("test $(id -u) = 0 && test $(id -g) = 0 && test $USER = root", true),
+        ("touch /bin/new && rm /bin/new && echo x:x:9:9::/:/ >> /etc/passwd", true),
+        ("touch /etc/f && chmod 4755 /etc/f && chown 0:0 /etc/f", true),
+        ("touch /workspace/w /home/agent/h", true),
+        ("touch /f && chown 2:2 /f && chmod 600 /f && cat /f", is_root),
+        // Nothing that reaches beyond the image.
+        ("mount -t tmpfs x /srv || mount -o remount,rw /proc/sys || mknod /d b 8 0", false),
+        ("hostname other || ip link set lo down", false),
+        ("cat /proc/1/environ || cat /proc/1/mem", false),
+        ("echo 1 > /proc/sys/kernel/panic || echo x > /moat/outputs/x || touch /moat/x", false),
+        ("kill -9 1; kill -0 1 && exit 1; exit 1", false),
+        ("chmod 777 /proc/1/oom_score_adj; echo -1000 > /proc/1/oom_score_adj", false),
+    ] {
+        let (code, said) = inside.sh(script).await;
+        assert_eq!(code == 0, holds, "`{script}` ended with {code}: {said}");
+    }
+    let (_, masks) = inside.sh("awk '/^Cap(Prm|Eff|Bnd)/ {print $2}' /proc/self/status").await;
+    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID; a lone user has less to do.
+    let expected = if is_root { "00000000000000fb\n" } else { "0000000000000002\n" };
+    assert_eq!(masks, expected.repeat(3));
+    let (_, rest) = inside
+        .sh("awk '/^(CapInh|CapAmb|NoNewPrivs|Seccomp):/ {print $2}' /proc/self/status")
+        .await;
+    assert_eq!(rest, "0000000000000000\n0000000000000000\n1\n2\n");
+    inside.provider.destroy(&inside.sandbox.handle()).await.unwrap();
+    assert!(!image.folder.join("etc/f").exists());
+
+    let read_only = on(&image, false);
+    let provider = support::provider(top.path());
+    let spec = SandboxSpec {
+        root: read_only,
+        accounts: Accounts { as_root: true, ..Accounts::default() },
+        ..SandboxSpec::new(RunId::generate(), Epoch(1))
+    };
+    let Err(refused) = provider.create(&spec).await else { panic!("root of what is shared") };
+    assert!(refused.to_string().contains("may be written"), "{refused}");
+}
+
+async fn layers_are_applied_in_order() {
+    let top = tempfile::tempdir().unwrap();
+    let keep = Entry { mode: 0o2755, ..Entry::new("kept", b'5') };
+    let first = shell()
+        .symlink("lib", "usr/lib")
+        .file("opaque/old", b"")
+        .file("opaque/sub/old", b"")
+        .file("gone/deep/er", b"")
+        .file("file-to-folder", b"")
+        .file("folder-to-file/x", b"")
+        .symlink("link-to-folder", "/etc")
+        .entry(&keep)
+        .file("kept/f", b"1")
+        .dir("dated")
+        .file("dated/f", b"1")
+        .file("hard", b"linked")
+        .hardlink("hard2", "/hard");
+    let long = "l".repeat(200);
+    let second = Tar::default()
+        .file("opaque/sub/new", b"")
+        .file("opaque/.wh..wh..opq", b"")
+        .file("opaque/new", b"")
+        .file(".wh.gone", b"")
+        .file("gone/again", b"")
+        .dir("file-to-folder")
+        .file("file-to-folder/x", b"")
+        .file("folder-to-file", b"f")
+        .dir("link-to-folder")
+        .file("link-to-folder/x", b"")
+        .file("lib/through-a-link", b"")
+        .file("/absolute", b"")
+        .file(&format!("kept/{long}"), b"")
+        .file("twice", b"1")
+        .file("twice", b"2")
+        .entry(&Entry::new("pipe", b'6'))
+        .entry(&Entry::new("device", b'3'))
+        .end();
+    let built = Built::default().layer(first.end()).layer(second);
+    let image = unpack(&support::provider(top.path()), top.path(), &built).await.unwrap();
+    assert_eq!(image.devices, 1);
+    let inside = Inside::new(|spec| spec.root = on(&image, false)).await;
+    let list = "cd /; find opaque gone file-to-folder folder-to-file link-to-folder usr/lib kept absolute \
+                twice pipe device hard hard2 2>/dev/null | while read f; do echo $f; done; \
+                stat -c '%a %Y' dated hard; stat -c %a kept; stat -c %h hard; cat twice; stat -c %F pipe; ls -A etc | grep -c ^x$";
+    let (_, said) = inside.sh(list).await;
+    let mut lines: Vec<_> = said.lines().collect();
+    let tail = lines.split_off(lines.iter().position(|line| line.ends_with("1000000000")).unwrap());
+    lines.sort_unstable();
+    let long = format!("kept/{long}");
+    let mut expected = vec![
+        "opaque",
+        "opaque/sub",
+        "opaque/sub/new",
+        "opaque/new",
+        "gone",
+        "gone/again",
+        "file-to-folder",
+        "file-to-folder/x",
+        "folder-to-file",
+        "link-to-folder",
+        "link-to-folder/x",
+        "usr/lib",
+        "usr/lib/through-a-link",
+        "kept",
+        "kept/f",
+        &long,
+        "absolute",
+        "twice",
+        "pipe",
+        "hard",
+        "hard2",
+    ];
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+    assert_eq!(tail, ["755 1000000000", "644 1000000000", "2755", "2", "2fifo", "0"]);
+    inside.provider.destroy(&inside.sandbox.handle()).await.unwrap();
+}
+
+async fn hostile_layers_are_refused_or_confined() {
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("secret");
+    std::fs::write(&secret, "host").unwrap();
+    let (out, secret) = (outside.path().to_str().unwrap(), secret.to_str().unwrap());
+    let deep = "d/".repeat(2100);
+    let long = "n".repeat(256);
+    let far = Entry { owner: (70_000, 0), content: b"", ..Entry::new("far", b'0') };
+    let is_root = rustix::process::geteuid().is_root();
+    // (what, the member that is named; absent: it is unpacked, where it harms nobody, the layer)
+    let cases: Vec<(&str, Option<&str>, Tar)> = vec![
+        ("a parent", Some("../x"), Tar::default().file("../x", b"")),
+        ("a parent within", Some("a/../../x"), Tar::default().file("a/../../x", b"")),
+        ("a hard link to a parent", Some("h"), Tar::default().hardlink("h", "../secret")),
+        ("a hard link outside", Some("h"), Tar::default().hardlink("h", secret)),
+        (
+            "a hard link through a link outside",
+            Some("h"),
+            Tar::default().symlink("l", out).hardlink("h", "l/secret"),
+        ),
+        (
+            "writing through a link outside",
+            Some("l/secret"),
+            Tar::default().symlink("l", out).file("l/secret", b"harm"),
+        ),
+        (
+            "writing through a link of a parent",
+            Some("l/x"),
+            Tar::default().symlink("l", "../../../../../../../../nowhere").file("l/x", b""),
+        ),
+        (
+            "taking away through a link",
+            Some("l/.wh.secret"),
+            Tar::default().symlink("l", out).file("l/.wh.secret", b""),
+        ),
+        ("taking away the root", Some(".wh.."), Tar::default().file(".wh..", b"")),
+        ("taking away a parent", Some(".wh..."), Tar::default().file("d/.wh...", b"")),
+        ("a loop of links", Some("l/x"), Tar::default().symlink("l", "l").file("l/x", b"")),
+        ("a folder behind a file", Some("f/x"), Tar::default().file("f", b"").file("f/x", b"")),
+        ("the root as a link", Some("./"), Tar::default().symlink("./", out)),
+        ("a name that is too long", Some("d/d/d"), Tar::default().file(&format!("{deep}x"), b"")),
+        ("a part that is too long", Some("nnnn"), Tar::default().file(&long, b"")),
+        ("huge extensions", Some("x"), Tar::default().extension(b'x', &vec![b'9'; 2 << 20])),
+        ("an unknown kind", Some("z"), Tar::default().entry(&Entry::new("z", b'z'))),
+        ("an owner of nobody", is_root.then_some("far"), Tar::default().entry(&far)),
+        // Confined: it becomes a name from the root of the image on.
+        ("an absolute name", None, Tar::default().file(secret, b"harm")),
+        ("a link outside", None, Tar::default().symlink("l", secret)),
+        ("a device", None, Tar::default().entry(&Entry::new("sda", b'4'))),
+        (
+            "replacing a link by a file",
+            None,
+            Tar::default().symlink("l", secret).file("l", b"harm"),
+        ),
+    ];
+    for (what, member, tar) in cases {
+        let top = tempfile::tempdir().unwrap();
+        let provider = support::provider(top.path());
+        let built = Built::default().layer(Tar::default().dir("usr").end()).layer(tar.end());
+        match (unpack(&provider, top.path(), &built).await, member) {
+            (Err(refused), Some(member)) => {
+                let said = refused.to_string();
+                assert!(said.starts_with("layer 2") && said.contains(member), "{what}: {said}");
+            }
+            (Ok(image), None) => provider.unpacker(&[]).remove(&image.folder).unwrap(),
+            (outcome, _) => panic!("{what}: {outcome:?}"),
+        }
+        let left: Vec<_> = std::fs::read_dir(top.path().join("cache/images"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| member.is_some() && !name.ends_with(".lock"))
+            .collect();
+        assert!(left.is_empty(), "{what} leaves {left:?}");
+        assert_eq!(std::fs::read(secret).unwrap(), b"host", "{what}");
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1, "{what}");
+    }
 }

@@ -37,6 +37,7 @@ mod network;
 mod output;
 mod processes;
 mod terminals;
+mod users;
 mod workspaces;
 
 use bench::{Bench, Problem};
@@ -70,6 +71,8 @@ const CHECKS: &[(&str, Check)] = checks! {
     workspaces: frozen scanned applied applied_over_what_is_there;
     network: none_unless_asked_for its_sockets_are_handed_over the_same_for_the_next_owner
         ports_inside nobody_listens;
+    users: each_is_himself modes_hold_between_them processes_are_their_owners
+        none_without_being_asked_for commands_of_nobody_are_somebodys;
     lifecycle: boots_differ found_again earlier_owners_are_refused shutdown_is_final
         destroyed_is_gone ends_with_its_connection ends_after_its_grace strange_handles;
 };

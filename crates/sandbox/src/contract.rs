@@ -45,6 +45,11 @@ pub trait Sandbox: Send + Sync {
     /// Fences that this host lacks and that were allowed to be missing.
     fn missing_fences(&self) -> &[String];
 
+    /// What else is special about it, for the journal.
+    fn notes(&self) -> &[SandboxNote] {
+        &[]
+    }
+
     /// The sockets at which every connection from inside arrives, for whoever decides about it.
     /// Asked again after a re-attachment, they are the same ones.
     async fn network(&self) -> Result<NetworkSockets, SandboxError> {

@@ -73,7 +73,7 @@ impl Files {
             workspace,
             home: open(&config.roots.home, None)?,
             outputs: open(&config.roots.outputs, outputs)?,
-            identity: Identity::new(config.uid, config.gid),
+            identity: Identity::new(config.uid, config.gid, &config.groups, config.capabilities),
         })
     }
 

@@ -23,6 +23,7 @@ mod server;
 mod spawn;
 mod sys;
 mod tree;
+mod users;
 
 use std::process::ExitCode;
 

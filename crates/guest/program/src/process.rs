@@ -15,6 +15,7 @@ use crate::files::{Files, os_failure};
 use crate::limits::{Account, Limits};
 use crate::poll::{Poll, Source};
 use crate::spawn::{self, Plan};
+use crate::users::Users;
 use crate::{sys, tree};
 
 mod limited;
@@ -148,6 +149,7 @@ pub(crate) struct Processes {
     limit: usize,
     spool: usize,
     environment: BTreeMap<String, String>,
+    users: Users,
     tied: bool,
     scratch: Vec<u8>,
     pub(crate) limits: Limits,
@@ -163,6 +165,7 @@ impl Processes {
             limit: config.max_processes as usize,
             spool: config.output_spool as usize,
             environment: config.environment.clone(),
+            users: Users::new(config),
             tied: !first_process,
             scratch: vec![0; 64 << 10],
             limits,
@@ -191,6 +194,7 @@ impl Processes {
         poll: &Poll,
         files: &Files,
         start: Start,
+        user: Option<&str>,
     ) -> Result<ProcessStatus, Failure> {
         if let Ok(process) = self.by_key(&start.key) {
             return Ok(process.status());
@@ -201,7 +205,9 @@ impl Processes {
             let what = format!("keep more than {} processes: release some", self.limit);
             return Err(Failure::Unsupported { what });
         }
+        let user = user.map(|name| self.users.find(name)).transpose()?;
         let mut environment = self.environment.clone();
+        environment.extend(user.iter().flat_map(|user| user.environment.clone()));
         environment.extend(start.environment);
         let id = self.next;
         let mark = mark_of(id);
@@ -210,7 +216,7 @@ impl Processes {
             cwd: files.place(&start.cwd)?,
             environment: &environment,
             tty: start.tty,
-            identity: files.identity(),
+            identity: user.map_or(files.identity(), |user| &user.identity),
             mark,
             tied: self.tied,
             limits: &self.limits,

@@ -13,7 +13,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::files::Identity;
 use crate::limits::Limits;
@@ -169,7 +168,7 @@ fn enter(plan: &Plan<'_>) -> Result<(), (String, io::Error)> {
     sys::set_mark(plan.mark);
     plan.limits.restrict();
     plan.identity.become_for_good().map_err(|error| ("change the user".to_owned(), error))?;
-    drop_capabilities().map_err(step("drop capabilities"))?;
+    plan.identity.drop_capabilities().map_err(step("drop capabilities"))?;
     rustix::thread::set_no_new_privs(true).map_err(step("set no_new_privs"))?;
     if plan.tied {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
@@ -185,17 +184,6 @@ fn prefer_for_oom() {
     if let Ok(file) = rustix::fs::open("/proc/self/oom_score_adj", flags, Mode::empty()) {
         let _ = rustix::io::write(file, b"500");
     }
-}
-
-fn drop_capabilities() -> rustix::io::Result<()> {
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
-        inheritable: CapabilitySet::empty(),
-    };
-    // Clearing what is not there, on a kernel without ambient sets, is refused and not needed.
-    let _ = rustix::thread::clear_ambient_capability_set();
-    rustix::thread::set_capabilities(None, none)
 }
 
 /// Paths of commands are bytes, whatever their encoding.

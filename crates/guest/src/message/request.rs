@@ -46,6 +46,13 @@ pub enum ClientMessage {
 pub enum Request {
     /// Starts a command, or finds the one with the same key. → `Process`
     Start(Start),
+    /// The same as somebody else whom the sandbox knows. → `Process`
+    StartAs {
+        /// His name.
+        user: String,
+        /// What he runs.
+        start: Start,
+    },
     /// Hears a process from an offset on, by `Output` and `Exited`. → `Done`
     Attach {
         /// The process.

@@ -90,7 +90,7 @@ impl Probe<'_> {
         };
         plan.push("mount an empty root", &step);
         plan.push("enter it", &Step::ChangeDir(self.folder));
-        let leave_groups = matches!(self.identity, Identity::Private { .. });
+        let leave_groups = !self.identity.is_one_user();
         let step = Step::BecomeUser { uid: guest, gid: guest, leave_groups };
         plan.push("become a user of the namespace", &step);
     }

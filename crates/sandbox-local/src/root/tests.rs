@@ -1,8 +1,11 @@
+use moat_sandbox::Accounts;
+
 use super::*;
 use crate::folder::Folder;
 use crate::launcher::{StepFailed, launch};
 use crate::options::LocalOptions;
 use crate::prepared::Prepared;
+use crate::roster::ImageAccounts;
 
 /// Makes everything up to the guest, in an empty folder, and ends.
 fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
@@ -11,7 +14,7 @@ fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
     let identity = Identity::caller_or_private();
     let folder = Folder::create(top.path(), "0123456789abcdef").unwrap();
     if furnish {
-        folder.furnish(&identity, &prepared.toolchains).unwrap();
+        folder.furnish(&identity, 1000, &prepared.toolchains).unwrap();
     }
     let plan = plan(&Parts {
         identity: &identity,
@@ -21,7 +24,8 @@ fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
         filter: &prepared.filter,
         folder: folder.path(),
         image: None,
-        roster: &Roster::new(None, "/bin/sh"),
+        roster: &Roster::new(&Accounts::default(), &identity, ImageAccounts::default(), "/bin/sh")
+            .unwrap(),
         network: None,
         trust: None,
         limits: &SandboxLimits { tmp_bytes: Some(1 << 20), ..SandboxLimits::default() },

@@ -16,7 +16,7 @@ pub(crate) struct Inside {
     pub(crate) sandbox: Box<dyn Sandbox>,
     pub(crate) guest: Arc<dyn Guest>,
     run: RunId,
-    _top: tempfile::TempDir,
+    top: tempfile::TempDir,
 }
 
 impl Inside {
@@ -31,7 +31,13 @@ impl Inside {
         change(&mut spec);
         let sandbox = provider.create(&spec).await.unwrap();
         let guest = sandbox.guest();
-        Self { provider, sandbox, guest, run, _top: top }
+        Self { provider, sandbox, guest, run, top }
+    }
+
+    /// Where its provider keeps everything.
+    #[allow(dead_code, reason = "not every test looks there")]
+    pub(crate) fn top(&self) -> &std::path::Path {
+        self.top.path()
     }
 
     pub(crate) async fn start(&self, argv: &[&str]) -> CallKey {

@@ -36,7 +36,11 @@ impl Guest for GuestClient {
             environment: command.environment.clone(),
             tty: command.tty,
         };
-        match self.ask(Request::Start(start), &[], QUICK).await?.reply {
+        let request = match command.user.clone() {
+            Some(user) => Request::StartAs { user, start },
+            None => Request::Start(start),
+        };
+        match self.ask(request, &[], QUICK).await?.reply {
             Reply::Process(status) if status.key == command.key.to_string() => {
                 convert::status(status)
             }

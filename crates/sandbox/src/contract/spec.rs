@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use moat_core::{Epoch, RunId, SandboxLimits};
+use serde::{Deserialize, Serialize};
 
 /// What a fresh sandbox is to be.
 #[derive(Clone, Debug)]
@@ -76,6 +77,19 @@ pub struct Accounts {
     pub groups: BTreeMap<String, Vec<String>>,
     /// Who runs commands that name nobody; `None`: `agent`.
     pub run_as: Option<String>,
+}
+
+/// Something about a sandbox that whoever reads its journal should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SandboxNote {
+    /// Commands run as user 0 of the sandbox, with some capabilities in it.
+    CommandsAreRoot,
+    /// All files of its image belong to its one user: the caller has no ids for others.
+    OneOwner,
+    /// Files of its image belong to nobody inside: the host cannot shift their owners.
+    OwnersHidden,
 }
 
 /// One user of a sandbox.

@@ -3,7 +3,9 @@
 use std::io;
 
 use rustix::process::{Gid, Uid, getegid, geteuid};
-use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
 
 use crate::sys;
 
@@ -11,6 +13,9 @@ use crate::sys;
 pub(crate) struct Identity {
     own: (u32, u32),
     command: (u32, u32),
+    groups: Vec<Gid>,
+    /// Capabilities that commands keep.
+    keep: CapabilitySet,
 }
 
 /// Until it is dropped, files are opened and made as the commands' user, so the guest can do
@@ -20,8 +25,13 @@ pub(crate) struct Identity {
 pub(crate) struct Assumed<'a>(&'a Identity);
 
 impl Identity {
-    pub(crate) fn new(uid: u32, gid: u32) -> Self {
-        Self { own: (geteuid().as_raw(), getegid().as_raw()), command: (uid, gid) }
+    pub(crate) fn new(uid: u32, gid: u32, groups: &[u32], keep: u64) -> Self {
+        Self {
+            own: (geteuid().as_raw(), getegid().as_raw()),
+            command: (uid, gid),
+            groups: groups.iter().copied().map(Gid::from_raw).collect(),
+            keep: CapabilitySet::from_bits_retain(keep),
+        }
     }
 
     pub(crate) fn assume(&self) -> io::Result<Assumed<'_>> {
@@ -35,9 +45,9 @@ impl Identity {
 
     /// In a child: becomes the commands' user, with no way back.
     pub(crate) fn become_for_good(&self) -> io::Result<()> {
-        drop_bounding_set();
+        drop_bounding_set(self.keep);
         let (uid, gid) = (Uid::from_raw(self.command.0), Gid::from_raw(self.command.1));
-        let groups = set_thread_groups(&[]);
+        let groups = set_thread_groups(&self.groups);
         if self.own == self.command {
             // A user namespace that its user made himself forbids setting groups, and there is
             // nothing to change.
@@ -47,6 +57,20 @@ impl Identity {
         set_thread_res_gid(gid, gid, gid)?;
         set_thread_res_uid(uid, uid, uid)?;
         Ok(())
+    }
+}
+
+impl Identity {
+    /// In a child, after it has become that user: has no capability but those that are kept.
+    pub(crate) fn drop_capabilities(&self) -> rustix::io::Result<()> {
+        let kept = CapabilitySets {
+            effective: self.keep,
+            permitted: self.keep,
+            inheritable: CapabilitySet::empty(),
+        };
+        // Clearing what is not there, on a kernel without ambient sets, is refused and not needed.
+        let _ = rustix::thread::clear_ambient_capability_set();
+        rustix::thread::set_capabilities(None, kept)
     }
 }
 
@@ -73,9 +97,12 @@ fn look_past_modes() -> io::Result<()> {
 
 /// Takes capabilities away from every program that is ever executed from here on. Without the
 /// capability to do so there is nothing to take: `no_new_privs` keeps it that way.
-fn drop_bounding_set() {
+fn drop_bounding_set(keep: CapabilitySet) {
     for bit in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
+        if keep.contains(capability) {
+            continue;
+        }
         if rustix::thread::remove_capability_from_bounding_set(capability).is_err() {
             break;
         }

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use moat_guest::{Failure, GuestMessage, MAX_KEY, Reply, Request};
+use moat_guest::{Failure, GuestMessage, MAX_KEY, Reply, Request, Start};
 
 use super::{FAREWELL, Server};
 use crate::connection::{Listener, MAX_LISTENERS};
@@ -52,20 +52,8 @@ impl Server {
     ) -> Result<Answer, Failure> {
         let done = |()| Answer::Now(Reply::Done);
         match request {
-            Request::Start(start) => {
-                check_key(&start.key)?;
-                if self.freezer.is_frozen() {
-                    let what = match self.freezer.is_paused() {
-                        true => "start a command while it is paused",
-                        false => "start a command while all are stopped for a checkpoint",
-                    };
-                    let what = what.to_owned();
-                    return Err(Failure::Unsupported { what });
-                }
-                let status = self.processes.start(&self.poll, &self.files, start)?;
-                self.watch.wake(now);
-                Ok(Answer::Now(Reply::Process(status)))
-            }
+            Request::StartAs { start, user } => self.start_command(start, Some(&user), now),
+            Request::Start(start) => self.start_command(start, None, now),
             Request::Attach { key, offset, credit } => {
                 self.attach(connection, id, &key, offset, credit).map(done)
             }
@@ -136,6 +124,26 @@ impl Server {
             }
             files => self.answer_files(files, payload),
         }
+    }
+
+    fn start_command(
+        &mut self,
+        start: Start,
+        user: Option<&str>,
+        now: Instant,
+    ) -> Result<Answer, Failure> {
+        check_key(&start.key)?;
+        if self.freezer.is_frozen() {
+            let what = match self.freezer.is_paused() {
+                true => "start a command while it is paused",
+                false => "start a command while all are stopped for a checkpoint",
+            };
+            let what = what.to_owned();
+            return Err(Failure::Unsupported { what });
+        }
+        let status = self.processes.start(&self.poll, &self.files, start, user)?;
+        self.watch.wake(now);
+        Ok(Answer::Now(Reply::Process(status)))
     }
 
     fn answer_files(&mut self, request: Request, payload: &[u8]) -> Result<Answer, Failure> {
