@@ -48,7 +48,8 @@ fn scaled(number: &str, shift: u32) -> Option<u64> {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = UNITS.iter().rev().find(|(_, shift)| self.0 != 0 && self.0 % (1 << shift) == 0);
+        let exact =
+            UNITS.iter().rev().find(|(_, shift)| self.0 != 0 && self.0.is_multiple_of(1 << shift));
         match exact {
             Some((letter, shift)) => {
                 write!(f, "{}{}", self.0 >> shift, letter.to_ascii_uppercase())

@@ -103,13 +103,18 @@ impl Egress {
     /// A socket cannot be used.
     pub fn start(sockets: EgressSockets, options: EgressOptions) -> Result<Self, EgressError> {
         let limits = options.limits.within(options.policy.limits());
+        let names = Names::new(options.range, limits.names);
+        // In the order in which `addresses_of` went through them, so that they are the same.
+        options.policy.ports().single.iter().for_each(|(name, _)| {
+            let _ = names.address(name);
+        });
         let rules = Rules::new(options.policy);
         let tasks = Tasks::default();
         let clients = Clients::new(&options.upstream, &rules, &limits, &tasks);
         let border = Arc::new(Border {
             rules,
             secrets: options.secrets,
-            names: Names::new(options.range, limits.names),
+            names,
             decisions: Decisions::new(options.observer),
             meter: Meter::default(),
             upstream: options.upstream,

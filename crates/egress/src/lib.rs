@@ -37,5 +37,5 @@ pub use authority::{Authority, AuthorityError, SavedAuthority};
 pub use egress::{Egress, EgressError, EgressOptions, EgressSockets};
 pub use events::Observer;
 pub use limits::{EgressLimit, EgressLimits, EgressUsage};
-pub use names::AddressRange;
+pub use names::{AddressRange, addresses_of};
 pub use upstream::{ProxyOptions, Reach, SystemReach, Upstream, UpstreamError, UpstreamOptions};

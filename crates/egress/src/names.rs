@@ -1,7 +1,7 @@
 //! Which synthetic address stands for which name. Addresses follow from names, so that programs
 //! which kept one while this side was started anew are understood again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +9,8 @@ use crate::policy::HostName;
 
 /// Addresses at the beginning of the range that stand for no name: the gateway is among them.
 const RESERVED: u32 = 256;
+/// Names whose addresses have to be known beforehand.
+const MAX_FIXED: usize = 64;
 
 /// A range of IPv4 addresses that are local inside the sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,16 @@ impl AddressRange {
         let usable = self.size - RESERVED;
         Ipv4Addr::from_bits(self.first + RESERVED + index % usable)
     }
+}
+
+/// Gives these names their addresses, in the same order whenever it is done for the same names.
+/// `None`: they are too many.
+pub fn addresses_of(
+    range: AddressRange,
+    places: &BTreeSet<(HostName, u16)>,
+) -> Option<Vec<(Ipv4Addr, u16)>> {
+    let names = Names::new(range, MAX_FIXED);
+    places.iter().map(|(name, port)| Some((names.address(name)?, *port))).collect()
 }
 
 /// The names that the sandbox asked for. Those longest unused give way when there are too many.

@@ -78,6 +78,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         model: Arc::new(Repeating { turns }),
         provider: None,
         images: None,
+        network: None,
         tools: vec![Arc::new(FunctionTool::new("echo", "Says it again.", |_| async {
             Ok::<_, ToolError>(ToolOutput::from("hi\n"))
         }))],

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use moat_blobs::{BlobStore, ReadBlobError, WriteBlobError};
 use moat_core::{
-    BootNonce, CallKey, Checkpointed, Epoch, Retryable, RunId, SandboxAttached, SandboxRehydrated,
-    SandboxSettings, SnapshotId,
+    BootNonce, CallKey, Checkpointed, EgressDecided, Epoch, Retryable, RunId, SandboxAttached,
+    SandboxRehydrated, SandboxSettings, SnapshotId,
 };
 use moat_sandbox::checkpoint::{CheckpointError, Checkpointer, RestoreError, SkipRules};
 use moat_sandbox::{Guest, GuestError, Provider, Root, Sandbox, SandboxError};
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::harness::HarnessParts;
 use crate::machine::{AttachedSandbox, KeptOutput};
+use crate::network::{Denials, NetworkError, PreparedNetwork, ServedNetwork};
 
 pub use outfit::Images;
 pub(crate) use process::{Process, Progress, keep};
@@ -57,6 +58,9 @@ pub enum ComputeError {
     /// A command's output could not be taken in.
     #[error("cannot take in a command's output: {0}")]
     Output(String),
+    /// Its network could not be made.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A file of the harness could not be written or read.
     #[error("cannot write `{path}`: {source}")]
     Spool {
@@ -90,6 +94,7 @@ pub(crate) struct Compute {
     parts: Arc<HarnessParts>,
     provider: Arc<dyn Provider>,
     run: RunId,
+    lineage: RunId,
     epoch: Epoch,
     settings: SandboxSettings,
     environment: BTreeMap<String, String>,
@@ -103,6 +108,8 @@ struct Live {
     sandbox: Box<dyn Sandbox>,
     guest: Arc<dyn Guest>,
     checkpointer: Checkpointer,
+    /// Serves its network while this lives.
+    network: Option<ServedNetwork>,
 }
 
 struct Made {
@@ -138,13 +145,15 @@ pub(crate) struct CallContext {
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) spool: PathBuf,
     pub(crate) redactor: Arc<Redactor>,
+    /// What the sandbox's network refused, if it has one.
+    pub(crate) denials: Option<Arc<Denials>>,
     processes: Arc<Mutex<HashMap<CallKey, Arc<Process>>>>,
 }
 
 impl Compute {
     pub(crate) fn new(
         parts: &Arc<HarnessParts>,
-        run: RunId,
+        (run, lineage): (RunId, RunId),
         settings: &SandboxSettings,
         environment: &BTreeMap<String, String>,
     ) -> Option<Self> {
@@ -152,6 +161,7 @@ impl Compute {
             parts: parts.clone(),
             provider: parts.provider.clone()?,
             run,
+            lineage,
             epoch: Epoch::default(),
             settings: settings.clone(),
             environment: environment.clone(),
@@ -177,6 +187,7 @@ impl Compute {
             blobs: self.parts.blobs.clone(),
             spool: self.spool_dir(),
             redactor: self.parts.redactor.clone(),
+            denials: live.network.as_ref().map(|network| network.denials().clone()),
             processes: self.processes.clone(),
         })
     }
@@ -196,12 +207,15 @@ impl Compute {
 
     fn make(&self, snapshot: Option<SnapshotId>) -> Coming {
         let (provider, parts) = (self.provider.clone(), self.parts.clone());
-        let (run, epoch) = (self.run, self.epoch);
+        let (run, lineage, epoch) = (self.run, self.lineage, self.epoch);
         let (settings, environment) = (self.settings.clone(), self.environment.clone());
         Coming(tokio::spawn(async move {
             let began = Instant::now();
-            let spec = outfit::spec(&parts, run, epoch, &settings, &environment).await?;
+            let network = outfit::network(&parts, lineage, &settings).await?;
+            let network = network.as_ref();
+            let spec = outfit::spec(&parts, run, epoch, &settings, &environment, network).await?;
             let sandbox = provider.create(&spec).await?;
+            let network = serve(&*sandbox, network).await;
             let guest = sandbox.guest();
             let mut checkpointer =
                 Checkpointer::new(guest.clone(), parts.snapshots.clone(), SkipRules::default());
@@ -213,7 +227,8 @@ impl Compute {
                 return Err(error.into());
             }
             let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            Ok(Made { live: Live { sandbox, guest, checkpointer }, snapshot, took_ms })
+            let live = Live { sandbox, guest, checkpointer, network: network? };
+            Ok(Made { live, snapshot, took_ms })
         }))
     }
 
@@ -287,7 +302,9 @@ impl Compute {
         if let Some(snapshot) = snapshot {
             checkpointer.adopt(snapshot).await?;
         }
-        self.live = Some(Live { sandbox, guest, checkpointer });
+        let network = outfit::network(&self.parts, self.lineage, &self.settings).await?;
+        let network = serve(&*sandbox, network.as_ref()).await?;
+        self.live = Some(Live { sandbox, guest, checkpointer, network });
         Ok(true)
     }
 
@@ -326,6 +343,11 @@ impl Compute {
             changed_count: report.changed_count,
             duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
         }))
+    }
+
+    /// What the network's policy decided since the last time.
+    pub(crate) fn take_decisions(&self) -> Option<EgressDecided> {
+        self.live.as_ref()?.network.as_ref()?.take_decisions()
     }
 
     /// Where outputs of this run are while they are being written.
@@ -392,6 +414,15 @@ impl Compute {
     fn lock_processes(&self) -> std::sync::MutexGuard<'_, HashMap<CallKey, Arc<Process>>> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Serves a sandbox's network.
+async fn serve(
+    sandbox: &dyn Sandbox,
+    network: Option<&PreparedNetwork>,
+) -> Result<Option<ServedNetwork>, ComputeError> {
+    let Some(network) = network else { return Ok(None) };
+    Ok(Some(network.serve(sandbox.network().await?)?))
 }
 
 impl CallContext {

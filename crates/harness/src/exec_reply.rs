@@ -35,6 +35,8 @@ pub struct Reply<'a> {
     pub exit_code: Option<i32>,
     /// The limit that ended the command.
     pub limit: Option<&'a str>,
+    /// What the network refused meanwhile, and what would allow it.
+    pub denied: &'a [String],
     /// The number by which `write_stdin` reaches the command that runs on.
     pub session_id: Option<i64>,
     /// Tokens of the whole output, if `output` was cut.
@@ -62,6 +64,9 @@ impl Reply<'_> {
         }
         if let Some(limit) = self.limit {
             writeln!(text, "Limit reached: {limit}")?;
+        }
+        for denied in self.denied {
+            writeln!(text, "Network denied: {denied}")?;
         }
         if let Some(id) = self.session_id {
             writeln!(text, "Process running with session ID {id}")?;

@@ -19,6 +19,7 @@ use moat_snapshot::Snapshots;
 use crate::compute::{Images, Redactor};
 use crate::driver::{DriveError, Driver, Facts};
 use crate::machine::{ApplyError, State, Status};
+use crate::network::NetworkOptions;
 use crate::tool::Tool;
 
 /// What a harness is made of. Every part is a contract with implementations to choose from.
@@ -37,6 +38,8 @@ pub struct HarnessOptions {
     pub provider: Option<Arc<dyn Provider>>,
     /// Where images of sandboxes are; `None`: runs that ask for one cannot be driven.
     pub images: Option<Arc<dyn Images>>,
+    /// What networks of sandboxes need; `None`: runs that ask for one cannot be driven.
+    pub network: Option<NetworkOptions>,
     /// Function tools.
     pub tools: Vec<Arc<dyn Tool>>,
     /// A folder for outputs that are still being written; outlives the process.
@@ -58,6 +61,8 @@ pub(crate) struct HarnessParts {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) provider: Option<Arc<dyn Provider>>,
     pub(crate) images: Option<Arc<dyn Images>>,
+    pub(crate) network: Option<NetworkOptions>,
+    pub(crate) secrets: KnownSecrets,
     pub(crate) tools: HashMap<String, Arc<dyn Tool>>,
     pub(crate) spool_dir: PathBuf,
     pub(crate) redactor: Arc<Redactor>,
@@ -181,6 +186,8 @@ impl Harness {
             model: options.model,
             provider: options.provider,
             images: options.images,
+            network: options.network,
+            secrets: options.secrets.clone(),
             tools,
             spool_dir: options.spool_dir,
             redactor: Arc::new(Redactor::new(options.secrets)),
@@ -211,7 +218,7 @@ impl Harness {
                 forked_from: None,
                 environment: new.environment,
                 allow_missing: self.0.allow_missing.clone(),
-                sandbox: new.sandbox,
+                sandbox: Box::new(new.sandbox),
                 origin: new.origin,
                 labels: new.labels,
             },

@@ -14,6 +14,7 @@ pub mod exec_reply;
 mod harness;
 pub mod image;
 pub mod machine;
+pub mod network;
 pub mod patch;
 pub mod prompt;
 pub mod tool;

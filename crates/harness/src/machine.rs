@@ -31,6 +31,8 @@ pub use text::output_item;
 #[derive(Clone, Debug, Default)]
 pub struct State {
     pub(crate) run: Option<RunId>,
+    /// The run that all others of its line were forked from.
+    pub(crate) lineage: Option<RunId>,
     pub(crate) head: Seq,
     pub(crate) agent: Arc<AgentRecord>,
     pub(crate) options: RunOptions,
@@ -287,6 +289,11 @@ impl State {
     /// Whole outputs that the model was told a path of.
     pub fn outputs(&self) -> &[KeptOutput] {
         &self.outputs
+    }
+
+    /// The run that this one and all others of its line were forked from.
+    pub fn lineage(&self) -> Option<RunId> {
+        self.lineage
     }
 
     /// How the run's sandboxes are made.

@@ -1,6 +1,6 @@
 //! Puts the parts together: journal, blobs, snapshots, model, sandboxes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use moat_blobs::{BlobStore, FolderBlobs};
 use moat_core::{KnownSecrets, RunId, Seq, TenantId, TenantKey};
+use moat_egress::{Upstream, UpstreamOptions};
+use moat_harness::network::NetworkOptions;
 use moat_harness::{Harness, HarnessOptions};
 use moat_journal::sqlite::{SqliteJournal, SqliteOptions};
 use moat_journal::{Journal, Listed, ReadError};
@@ -15,10 +17,12 @@ use moat_model::Model;
 use moat_sandbox_local::{LocalOptions, LocalProvider, TOOLCHAIN_VARIABLES};
 use moat_snapshot::Snapshots;
 
-use crate::cli::{Colour, Global, Which};
-use crate::config::{Config, variable};
+use crate::cli::{Colour, Global, ModelArgs, Which};
+use crate::config::{Config, ModelConfig, variable};
 use crate::exit::usage;
 use crate::home::Home;
+use crate::images::LocalImages;
+use crate::secrets::HostSecrets;
 use crate::view::Style;
 
 /// How long a sandbox outlives its harness, unless the configuration says otherwise.
@@ -72,6 +76,8 @@ impl Engine {
     ) -> anyhow::Result<Harness> {
         let mut allowed = self.config.allow_missing.clone();
         allowed.extend_from_slice(allow_missing);
+        let provider = self.provider()?;
+        let images = LocalImages::new(&self.home, provider.clone(), &allowed);
         let grace = self.config.orphan_grace_seconds.map(Duration::from_secs);
         Ok(Harness::new(HarnessOptions {
             tenant: self.tenant.clone(),
@@ -79,14 +85,35 @@ impl Engine {
             blobs: self.blobs.clone(),
             snapshots: self.snapshots.clone(),
             model,
-            provider: Some(Arc::new(self.provider()?)),
-            images: None,
+            provider: Some(Arc::new(provider)),
+            images: Some(Arc::new(images)),
+            network: Some(self.network()?),
             tools: Vec::new(),
             spool_dir: self.home.data.join("spool"),
             secrets,
             orphan_grace: grace.unwrap_or(ORPHAN_GRACE),
             allow_missing: allowed,
         }))
+    }
+
+    /// What networks of sandboxes need of this machine.
+    pub(crate) fn network(&self) -> anyhow::Result<NetworkOptions> {
+        let proxy = ModelConfig::collect(&ModelArgs::default(), &self.config);
+        let upstream = UpstreamOptions {
+            proxy: moat_egress::ProxyOptions {
+                https: proxy.https_proxy,
+                http: proxy.http_proxy,
+                no_proxy: proxy.no_proxy,
+            },
+            extra_ca: proxy.ca_file,
+        };
+        Ok(NetworkOptions {
+            tenant_key: self.home.tenant_key(&self.tenant)?,
+            folder: self.home.data.join("authorities"),
+            upstream: Upstream::new(&upstream)?,
+            secrets: Arc::new(HostSecrets { home: self.home.user_home.clone() }),
+            ssh_agent: variable("SSH_AUTH_SOCK").map(PathBuf::from),
+        })
     }
 
     pub(crate) fn style(&self) -> Style {

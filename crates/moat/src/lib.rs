@@ -35,6 +35,7 @@
 //!     model: Arc::new(model),
 //!     provider: None,
 //!     images: None,
+//!     network: None,
 //!     tools: vec![Arc::new(clock)],
 //!     spool_dir: folder.join("spool"),
 //!     secrets: Default::default(),

@@ -8,8 +8,10 @@ mod engine;
 mod escape;
 mod exit;
 mod home;
+mod images;
 mod models;
 mod outfit;
+mod secrets;
 mod view;
 
 use std::io::Write as _;

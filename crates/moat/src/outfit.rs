@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use moat_core::{NetworkSettings, SandboxLimits, SandboxSettings};
 use moat_egress::policy::{Level, NetworkPolicy, Policy};
-use serde_json::Value;
+use moat_harness::network::to_settings;
 
 use crate::cli::OutfitArgs;
 use crate::exit::usage;
@@ -53,10 +53,7 @@ fn network(
         return Ok(None);
     }
     Policy::compose(levels.clone()).map_err(usage)?;
-    let written = levels.into_iter().map(|(level, policy)| {
-        Ok::<_, serde_json::Error>((level.to_string(), serde_json::to_value(policy)?))
-    });
-    Ok(Some(NetworkSettings { levels: written.collect::<Result<_, _>>()? }))
+    Ok(Some(to_settings(&levels)?))
 }
 
 /// `network.toml` of the configuration folder.
@@ -93,11 +90,12 @@ fn from_flags(args: &OutfitArgs) -> anyhow::Result<Option<NetworkPolicy>> {
     Ok(Some(policy))
 }
 
-/// The levels of a run, as its journal has them.
-pub(crate) fn levels_of(settings: &NetworkSettings) -> anyhow::Result<Vec<(Level, NetworkPolicy)>> {
-    let read = |(level, policy): &(String, Value)| {
-        let level = serde_json::from_value(Value::from(level.as_str()))?;
-        Ok((level, serde_json::from_value(policy.clone())?))
-    };
-    settings.levels.iter().map(read).collect()
+/// What does not go together.
+pub(crate) fn check(settings: &SandboxSettings) -> anyhow::Result<()> {
+    if settings.as_root && settings.image.is_none() {
+        return Err(usage(
+            "--as-root needs an image whose root file system can be written: add --image",
+        ));
+    }
+    Ok(())
 }

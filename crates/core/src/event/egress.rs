@@ -38,6 +38,9 @@ pub struct EgressDecision {
     /// Why it was refused: a short fixed word (`not_allowed`, `private_address`, `sni_mismatch`, …).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What was refused and what would allow it, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
     /// Names of the secrets that were put in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,

@@ -30,7 +30,7 @@ pub struct RunStarted {
     pub allow_missing: Vec<String>,
     /// How its sandboxes are made.
     #[serde(default, skip_serializing_if = "SandboxSettings::is_default")]
-    pub sandbox: SandboxSettings,
+    pub sandbox: Box<SandboxSettings>,
     /// Where the files came from, for giving changes back and for `git_repo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,

@@ -16,6 +16,8 @@ const TERMINAL: (u16, u16) = (24, 80);
 /// How long a command that was killed may take to end.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 const SIGKILL: i32 = 9;
+/// Refusals of the network that one reply tells of.
+const MOST_DENIALS: usize = 5;
 
 pub(super) async fn exec_command(
     context: &CallContext,
@@ -25,7 +27,7 @@ pub(super) async fn exec_command(
         Ok(arguments) => arguments,
         Err(invalid) => return Ok(CallEnd::refused(invalid.to_string())),
     };
-    let began = Instant::now();
+    let (began, denials) = (Instant::now(), context.denials.as_ref().map_or(0, |all| all.mark()));
     let command = Command {
         key: call.run.key,
         argv: arguments.argv(),
@@ -62,6 +64,7 @@ pub(super) async fn exec_command(
         began,
         notice,
         is_session: false,
+        denials,
     }
     .reply(context, call, &process, progress)
     .await
@@ -75,7 +78,7 @@ pub(super) async fn write_stdin(
         Ok(arguments) => arguments,
         Err(invalid) => return Ok(CallEnd::refused(invalid.to_string())),
     };
-    let began = Instant::now();
+    let (began, denials) = (Instant::now(), context.denials.as_ref().map_or(0, |all| all.mark()));
     let id = u32::try_from(arguments.session_id).ok();
     let Some(session) = id.and_then(|id| call.sessions.get(&id)) else {
         let text = exec_reply::unknown_session(arguments.session_id);
@@ -116,6 +119,7 @@ pub(super) async fn write_stdin(
         began,
         notice: None,
         is_session: true,
+        denials,
     }
     .reply(context, call, &process, progress)
     .await
@@ -145,6 +149,8 @@ struct Piece {
     began: Instant,
     notice: Option<String>,
     is_session: bool,
+    /// What the network had refused when the call began.
+    denials: u64,
 }
 
 impl Piece {
@@ -181,6 +187,8 @@ impl Piece {
         *cursor = to;
         let cut = window.finish();
         let running = progress.exit.is_none();
+        let denied = context.denials.as_ref();
+        let denied = denied.map(|all| all.since(self.denials, MOST_DENIALS)).unwrap_or_default();
         let code = progress.exit.as_ref().map(|exit| exit.code);
         let text = Reply {
             chunk_id: &chunk_id(call.run.session, from),
@@ -191,6 +199,7 @@ impl Piece {
                 .as_ref()
                 .and_then(|exit| exit.limit.as_ref())
                 .map(|reached| reached.limit.as_str()),
+            denied: &denied,
             session_id: running.then_some(i64::from(self.session)),
             original_tokens: cut.original_tokens,
             full_output: output.as_ref().and_then(|output| output.path.as_deref()),

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use moat_core::{Epoch, ImageRecord, RunId, SandboxSettings};
 use moat_sandbox::{Accounts, RootFilesystem, SandboxError, SandboxSpec, UserAccount};
 
+use super::ComputeError;
 use crate::harness::HarnessParts;
+use crate::network::{NetworkError, PreparedNetwork};
 
 /// Finds the images that runs are pinned to.
 #[async_trait]
@@ -20,6 +22,19 @@ pub trait Images: Send + Sync {
     ) -> Result<RootFilesystem, SandboxError>;
 }
 
+/// The network that the run's settings ask for.
+pub(super) async fn network(
+    parts: &HarnessParts,
+    lineage: RunId,
+    settings: &SandboxSettings,
+) -> Result<Option<PreparedNetwork>, ComputeError> {
+    let Some(asked) = &settings.network else { return Ok(None) };
+    let options = parts.network.as_ref().ok_or(NetworkError::NotThere)?;
+    let prepared = options.prepare(lineage, asked).await?;
+    prepared.values().iter().for_each(|value| parts.secrets.add(value.clone()));
+    Ok(Some(prepared))
+}
+
 /// What a sandbox of the run is to be.
 pub(super) async fn spec(
     parts: &HarnessParts,
@@ -27,7 +42,8 @@ pub(super) async fn spec(
     epoch: Epoch,
     settings: &SandboxSettings,
     environment: &BTreeMap<String, String>,
-) -> Result<SandboxSpec, SandboxError> {
+    network: Option<&PreparedNetwork>,
+) -> Result<SandboxSpec, ComputeError> {
     let root = match &settings.image {
         None => RootFilesystem::Host,
         Some(image) => {
@@ -39,9 +55,12 @@ pub(super) async fn spec(
         }
     };
     let user = |(name, uid): (&String, &Option<u32>)| UserAccount { name: name.clone(), uid: *uid };
+    let mut environment = environment.clone();
+    environment.extend(network.map(PreparedNetwork::environment).unwrap_or_default());
     Ok(SandboxSpec {
         orphan_grace: parts.orphan_grace,
-        environment: environment.clone(),
+        environment,
+        network: network.map(PreparedNetwork::spec).transpose()?,
         allow_missing: parts.allow_missing.clone(),
         limits: settings.limits,
         root,

@@ -312,6 +312,7 @@ impl Driver {
             },
             false => None,
         };
+        self.record_decisions()?;
         sandboxed.sort_by_key(|(run, _)| (run.category, run.key.index));
         end_sessions_together(&mut sandboxed);
         for (run, end) in sandboxed {
@@ -328,8 +329,17 @@ impl Driver {
         }
     }
 
+    /// What the sandbox's network let through and refused meanwhile.
+    fn record_decisions(&mut self) -> Result<(), DriveError> {
+        match self.compute.as_ref().and_then(Compute::take_decisions) {
+            Some(decided) => self.push("harness", decided),
+            None => Ok(()),
+        }
+    }
+
     /// Before a run ends, what background commands have written so far is saved.
     pub(super) async fn save_before_end(&mut self, events: &[EventBody]) -> Result<(), DriveError> {
+        self.record_decisions()?;
         let ends =
             events.iter().any(|event| matches!(event, EventBody::RunFinished(RunFinished { .. })));
         let Some(compute) = self.compute.as_mut().filter(|compute| ends && compute.is_live())
@@ -357,7 +367,7 @@ impl Driver {
         if self.compute.is_none() && needed {
             self.compute = Compute::new(
                 &self.parts,
-                self.run,
+                (self.run, self.state.lineage().unwrap_or(self.run)),
                 self.state.sandbox_settings(),
                 self.state.environment(),
             );

@@ -157,11 +157,12 @@ impl State {
         self.sessions.clear();
         (self.usage, self.cost, self.turn) = Default::default();
         self.run = Some(event.header.run);
+        self.lineage = self.lineage.filter(|_| started.forked_from.is_some()).or(self.run);
         self.agent = Arc::new(started.agent.clone());
         self.model = started.agent.model.clone();
         self.options = started.options.clone();
         self.environment = started.environment.clone();
-        self.sandbox_settings = started.sandbox.clone();
+        self.sandbox_settings = (*started.sandbox).clone();
         self.allow_missing = started.allow_missing.clone();
         self.origin = started.origin.clone();
         self.labels = started.labels.clone();

@@ -111,6 +111,7 @@ fn harness(folder: &std::path::Path, model: Arc<Script>, tools: &[Arc<dyn Tool>]
         model,
         provider: None,
         images: None,
+        network: None,
         tools: tools.to_vec(),
         spool_dir: folder.join("spool"),
         secrets: Default::default(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::time::Duration;
 
-use moat_core::{Event, EventBody, Item, RunId, Seq};
+use moat_core::{EgressDecision, Event, EventBody, Item, RunId, Seq};
 use moat_harness::decode;
 use moat_harness::driver::status_word;
 use moat_harness::machine::{State, Status};
@@ -39,6 +39,7 @@ struct Turn {
     said: Vec<String>,
     calls: Vec<Call>,
     changed: Vec<String>,
+    network: Vec<EgressDecision>,
     tokens: u64,
     ms: u64,
 }
@@ -86,6 +87,7 @@ fn turns_of(events: &[Event]) -> Vec<Turn> {
                     said: answered.output.iter().filter_map(Item::message_text).collect(),
                     calls: Vec::new(),
                     changed: Vec::new(),
+                    network: Vec::new(),
                     tokens: answered.usage.total_tokens,
                     ms: answered.duration_ms,
                 });
@@ -118,6 +120,11 @@ fn turns_of(events: &[Event]) -> Vec<Turn> {
                     call.output =
                         output.map(|o| o.as_str().map_or_else(|| o.to_string(), str::to_owned));
                     call.blob = finished.report.output.as_ref().and_then(|output| output.blob);
+                }
+            }
+            EventBody::EgressDecided(decided) => {
+                if let Some(turn) = turns.last_mut() {
+                    turn.network.extend(decided.decisions.iter().cloned());
                 }
             }
             EventBody::Checkpointed(checkpoint) => {
@@ -200,7 +207,7 @@ fn print_json(state: &State, turns: &[Turn], began: u64, ended: u64) -> std::io:
                 .collect();
             json!({
                 "turn": turn.number, "said": turn.said, "calls": calls, "changed": turn.changed,
-                "tokens": turn.tokens, "model_ms": turn.ms,
+                "network": turn.network, "tokens": turn.tokens, "model_ms": turn.ms,
             })
         })
         .collect();
@@ -214,6 +221,7 @@ fn print_json(state: &State, turns: &[Turn], began: u64, ended: u64) -> std::io:
         "labels": state.labels(),
         "folder": state.origin().map(|origin| &origin.folder),
         "allowed_missing_fences": state.allow_missing(),
+        "sandbox_settings": state.sandbox_settings(),
         "sandbox": state.sandbox().map(|sandbox| json!({
             "provider": sandbox.provider, "nonce": sandbox.nonce, "handle": sandbox.handle,
         })),
@@ -265,6 +273,12 @@ fn print_text(state: &State, turns: &[Turn], began: u64, ended: u64) -> std::io:
         for call in &turn.calls {
             print_call(&mut out, call)?;
         }
+        for decision in turn.network.iter().take(20) {
+            writeln!(out, "  {}", network_line(decision))?;
+        }
+        if turn.network.len() > 20 {
+            writeln!(out, "  network: {} more (--json has all)", turn.network.len() - 20)?;
+        }
         if !turn.changed.is_empty() {
             let shown: Vec<_> =
                 turn.changed.iter().take(8).map(|path| one_line(path, 60)).collect();
@@ -274,6 +288,23 @@ fn print_text(state: &State, turns: &[Turn], began: u64, ended: u64) -> std::io:
         }
     }
     Ok(())
+}
+
+fn network_line(decision: &EgressDecision) -> String {
+    let word = if decision.allowed { "allowed" } else { "denied" };
+    let request = match (&decision.method, &decision.path) {
+        (Some(method), Some(path)) => format!(" {method} {path}"),
+        _ => String::new(),
+    };
+    let times = if decision.count > 1 { format!(" ×{}", decision.count) } else { String::new() };
+    let reason = decision.reason.as_ref().map(|reason| format!(" ({})", reason.replace('_', " ")));
+    let secrets = match decision.secrets.is_empty() {
+        true => String::new(),
+        false => format!(" with {}", decision.secrets.join(", ")),
+    };
+    let place = format!("{}:{}", decision.host, decision.port);
+    let reason = reason.unwrap_or_default();
+    one_line(&format!("network {word}: {place}{request}{secrets}{reason}{times}"), 160)
 }
 
 fn print_call(out: &mut impl std::io::Write, call: &Call) -> std::io::Result<()> {

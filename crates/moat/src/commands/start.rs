@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use moat_core::{
-    AgentRecord, Checkpointed, Cost, Item, Origin, RepeatedCalls, RunOptions, ToolNotFound,
+    AgentRecord, Checkpointed, Cost, ImageRecord, Item, Origin, RepeatedCalls, RunOptions,
+    ToolNotFound,
 };
 use moat_harness::agent::AgentSpec;
 use moat_harness::{NewRun, prompt};
@@ -19,6 +20,7 @@ use crate::drive::drive;
 use crate::engine::Engine;
 use crate::escape::escape;
 use crate::exit::{Exit, usage};
+use crate::images::LocalImages;
 use crate::models::{self, Chosen};
 use crate::outfit;
 
@@ -39,6 +41,8 @@ pub(crate) async fn run(engine: &Engine, args: RunArgs) -> anyhow::Result<Exit> 
         origin: None,
         limits: &args.limits,
         outfit: &args.outfit,
+        allow_missing: &args.fences.allow_missing,
+        agent_folder: PathBuf::new(),
         stream: !args.model.no_stream,
     };
     let new = setup.new_run(engine, &chosen, &prompt).await?;
@@ -63,6 +67,8 @@ pub(crate) async fn exec(engine: &Engine, args: ExecArgs) -> anyhow::Result<Exit
         origin: Some(folder),
         limits: &args.limits,
         outfit: &args.outfit,
+        allow_missing: &args.fences.allow_missing,
+        agent_folder: PathBuf::new(),
         stream: !args.model.no_stream,
     };
     let new = setup.new_run(engine, &chosen, &prompt).await?;
@@ -81,13 +87,17 @@ struct Setup<'a> {
     origin: Option<PathBuf>,
     limits: &'a LimitArgs,
     outfit: &'a OutfitArgs,
+    allow_missing: &'a [String],
+    agent_folder: PathBuf,
     stream: bool,
 }
 
 impl Setup<'_> {
     async fn new_run(self, engine: &Engine, chosen: &Chosen, text: &str) -> anyhow::Result<NewRun> {
         let (settings, policy) = (self.spec.sandbox_settings(), self.spec.network.clone());
-        let sandbox = outfit::settle(&engine.home, settings, policy, self.outfit)?;
+        let mut sandbox = outfit::settle(&engine.home, settings, policy, self.outfit)?;
+        sandbox.image = self.image(engine).await?;
+        outfit::check(&sandbox)?;
         let files = self.materialise(engine).await?;
         let name = chosen.name.clone().or_else(|| self.spec.model.clone());
         let composed = prompt::compose(&prompt::PromptParts {
@@ -127,6 +137,25 @@ impl Setup<'_> {
             labels: labels(chosen),
             parent: None,
         })
+    }
+
+    /// The image, pinned to what it is now. A flag's is relative to the current folder, an agent's
+    /// to its own.
+    async fn image(&self, engine: &Engine) -> anyhow::Result<Option<ImageRecord>> {
+        let here = std::env::current_dir();
+        let (text, folder) = match (&self.outfit.image, &self.spec.sandbox.image) {
+            (Some(flag), _) => (flag, here.context("cannot find the current folder")?),
+            (None, Some(own)) => (own, self.agent_folder.clone()),
+            (None, None) => return Ok(None),
+        };
+        let images = LocalImages::new(&engine.home, engine.provider()?, self.allow_missing);
+        let show = std::io::stderr().is_terminal() && !engine.quiet;
+        let progress = move |progress| {
+            if show {
+                show_image(&progress);
+            }
+        };
+        Ok(Some(images.find(text, &folder, progress).await?.0))
     }
 
     async fn materialise(&self, engine: &Engine) -> anyhow::Result<Materialised> {
@@ -174,6 +203,19 @@ fn labels(chosen: &Chosen) -> BTreeMap<String, String> {
         labels.insert("transcript".to_owned(), path.to_string_lossy().into_owned());
     }
     labels
+}
+
+#[expect(clippy::print_stderr, reason = "the command line talks to a person here")]
+fn show_image(progress: &moat_image::Progress) {
+    match progress {
+        moat_image::Progress::Fetching { layer, layers, bytes, total } => {
+            let (bytes, total) = (bytes / 1_000_000, total / 1_000_000);
+            eprint!("\r\u{1b}[Kfetching layer {layer} of {layers}: {bytes} of {total} MB\r");
+        }
+        moat_image::Progress::Unpacking { layer, layers } => {
+            eprint!("\r\u{1b}[Kunpacking layer {layer} of {layers}\r");
+        }
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "the command line talks to a person here")]

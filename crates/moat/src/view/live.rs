@@ -151,6 +151,15 @@ impl State {
                     one_line(&asked.call_id, 60)
                 )));
             }
+            EventBody::EgressDecided(decided) => {
+                let denied = decided.decisions.iter().filter(|decision| !decision.allowed);
+                for decision in denied.take(5) {
+                    let place = || format!("{}:{}", decision.host, decision.port);
+                    let advice = decision.advice.clone().unwrap_or_else(place);
+                    let advice = one_line(advice.trim_start_matches("denied: "), 300);
+                    self.line(&style.note(&format!("  network denied: {advice}")));
+                }
+            }
             EventBody::LimitReached(limit) => {
                 self.line(&style.note(&format!("limit reached: {} {}", limit.value, limit.limit)));
             }
