@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use outfit::OutfitArgs;
+pub(crate) use outfit::{OutfitArgs, PolicyCommand, SuggestArgs};
 pub(crate) use sandbox::*;
 
 /// Durable, sandboxed AI agents.
@@ -105,6 +105,11 @@ pub(crate) enum Command {
     Sandbox {
         #[command(subcommand)]
         command: SandboxCommand,
+    },
+    /// Policies of the network
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
     /// Say what this host can fence, and what to do about what it cannot
     Doctor(JsonArg),

@@ -8,6 +8,7 @@ pub(crate) mod ignored;
 pub(crate) mod inbox;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod policy;
 pub(crate) mod record;
 pub(crate) mod sandbox;
 pub(crate) mod show;

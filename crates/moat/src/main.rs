@@ -19,9 +19,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, PolicyCommand};
 use commands::{
-    demo, diff, doctor, give_back, inbox, list, logs, record, sandbox, show, start, take_up, verify,
+    demo, diff, doctor, give_back, inbox, list, logs, policy, record, sandbox, show, start, take_up, verify,
 };
 use engine::Engine;
 use exit::{Exit, WithExit};
@@ -63,6 +63,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Erase(args) => verify::erase(&Engine::open(global)?, &args).await,
         Command::Record(args) => record::record(&Engine::open(global)?, &args).await,
         Command::Sandbox { command } => sandbox::dispatch(global, command).await,
+        Command::Policy { command: PolicyCommand::Suggest(args) } => {
+            policy::suggest_policy(&Engine::open(global)?, &args).await
+        }
         Command::Doctor(args) => doctor::doctor(global, &args),
         Command::Demo(args) => demo::demo(global, &args).await,
         Command::Completions { shell } => {

@@ -1,7 +1,9 @@
 //! What can be said about sandboxes, wherever one is made.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use moat_core::ByteSize;
+
+use super::Which;
 
 /// How sandboxes are made.
 #[derive(Debug, Clone, Default, Args)]
@@ -41,6 +43,23 @@ pub(crate) struct OutfitArgs {
     /// Seconds that one command may run
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout: Option<u64>,
+}
+
+/// What is done with policies.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Propose the smallest network policy that a run would have needed, as a diff to review
+    #[command(after_help = "Example: moat policy suggest --last")]
+    Suggest(SuggestArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SuggestArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 fn cores(text: &str) -> Result<f64, String> {

@@ -40,7 +40,7 @@ pub(crate) async fn steer(engine: &Engine, args: SteerArgs) -> anyhow::Result<Ex
     refuse_if_over(&state_of(engine, run).await?)?;
     post(engine, run, "steer", json!({ "text": args.text })).await?;
     let drive_on = args.drive || std::io::stdin().is_terminal();
-    drive_or_say(engine, run, drive_on, &args.model, &args.output).await
+    Box::pin(drive_or_say(engine, run, drive_on, &args.model, &args.output)).await
 }
 
 pub(crate) async fn decide(engine: &Engine, args: DecideArgs, yes: bool) -> anyhow::Result<Exit> {
@@ -51,7 +51,7 @@ pub(crate) async fn decide(engine: &Engine, args: DecideArgs, yes: bool) -> anyh
     let body = json!({ "call_id": call_id, "message": args.message, "always": args.always });
     post(engine, run, kind, body).await?;
     let drive_on = args.drive || (!args.no_drive && std::io::stdin().is_terminal());
-    drive_or_say(engine, run, drive_on, &args.model, &args.output).await
+    Box::pin(drive_or_say(engine, run, drive_on, &args.model, &args.output)).await
 }
 
 fn refuse_if_over(state: &State) -> anyhow::Result<()> {
