@@ -21,7 +21,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, PolicyCommand};
 use commands::{
-    demo, diff, doctor, give_back, inbox, list, logs, policy, record, sandbox, show, start, take_up, verify,
+    demo, diff, doctor, give_back, inbox, list, logs, policy, record, sandbox, show, start,
+    take_up, verify,
 };
 use engine::Engine;
 use exit::{Exit, WithExit};
