@@ -131,11 +131,13 @@ impl Border {
         let mut decision = EgressDecision {
             rule: denial.rule.clone(),
             reason: Some(denial.reason.as_str().to_owned()),
+            advice: Some(denial.teach.clone()),
             ..subject.decision()
         };
         // What leaks may stand in the path.
         if denial.reason == DenyReason::SecretLeak {
             decision.path = None;
+            decision.advice = None;
         }
         self.decisions.record(decision);
     }

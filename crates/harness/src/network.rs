@@ -200,9 +200,11 @@ impl PreparedNetwork {
         let heard = denials.clone();
         let mut options =
             EgressOptions::new(self.policy.clone(), self.authority.clone(), self.upstream.clone());
-        // LATER secrets, agent
+        options.secrets = self.secrets.clone();
+        options.ssh_agent = self.ssh_agent.clone();
         options.observer = Some(Arc::new(move |decision| heard.hear(decision)));
-        let sockets = EgressSockets { tcp: sockets.tcp, dns: sockets.dns };
+        let NetworkSockets { tcp, dns, ssh_agent } = sockets;
+        let sockets = EgressSockets { tcp, dns, ssh_agent };
         Ok(ServedNetwork { egress: Egress::start(sockets, options)?, denials })
     }
 }
