@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use moat_core::Secret;
 use zeroize::Zeroizing;
@@ -18,6 +18,8 @@ use crate::sign::{AwsCredentials, AwsCredentialsError};
 
 /// Bytes of the shortest value. A shorter one could not be told from other text.
 const MIN_VALUE: usize = 8;
+/// Guards that are kept.
+const MAX_GUARDS: usize = 64;
 /// Bytes of the longest value.
 const MAX_VALUE: usize = 16 * 1024;
 
@@ -25,10 +27,31 @@ const MAX_VALUE: usize = 16 * 1024;
 #[derive(Clone)]
 pub struct SecretSet(pub(super) Arc<Inner>);
 
+#[derive(Default)]
 pub(super) struct Inner {
     pub(super) secrets: Vec<Known>,
     /// Values, to be replaced by placeholders in what comes in.
     pub(super) echoes: Option<Arc<Texts>>,
+    /// What must not go out, by the secrets that may: there are few such groups, and many requests.
+    guards: Mutex<BTreeMap<GuardKey, Option<Arc<Texts>>>>,
+}
+
+/// Numbers of the secrets that may go out, and which checks are made.
+type GuardKey = (Vec<usize>, [bool; 2]);
+
+impl Inner {
+    fn guard_texts(&self, own: &[usize]) -> Option<Arc<Texts>> {
+        let mut texts = Vec::new();
+        for (number, secret) in self.secrets.iter().enumerate() {
+            if is_on(Check::WrongPlace) && !own.contains(&number) {
+                let name = secret.spec.name.clone();
+                let text = Zeroizing::new(secret.placeholder.as_str().as_bytes().to_vec());
+                texts.push((text, Action::Stop(SecretProblem::WrongPlace { name })));
+            }
+            texts.extend(secret.leaks());
+        }
+        Texts::new(texts).map(Arc::new)
+    }
 }
 
 /// A secret with its value.
@@ -53,7 +76,7 @@ impl Known {
     }
 
     /// Every form of it, as a reason to stop.
-    pub(super) fn leaks(&self) -> impl Iterator<Item = (Zeroizing<Vec<u8>>, Action)> {
+    fn leaks(&self) -> impl Iterator<Item = (Zeroizing<Vec<u8>>, Action)> {
         let name = self.spec.name.clone();
         let texts = if is_on(Check::Leak) { self.forms() } else { Vec::new() };
         texts.into_iter().map(move |(form, text)| {
@@ -65,7 +88,7 @@ impl Known {
 /// No secrets.
 impl Default for SecretSet {
     fn default() -> Self {
-        Self(Arc::new(Inner { secrets: Vec::new(), echoes: None }))
+        Self(Arc::default())
     }
 }
 
@@ -128,7 +151,7 @@ impl SecretSet {
         if has_values && echoes.is_none() {
             return Err(SecretValueError::TooMany);
         }
-        Ok(Self(Arc::new(Inner { secrets, echoes })))
+        Ok(Self(Arc::new(Inner { secrets, echoes, guards: Mutex::default() })))
     }
 
     /// The environment variables that the sandbox gets: placeholders. A secret that signs has
@@ -157,6 +180,21 @@ impl SecretSet {
     /// The secrets as a request to a host sees them.
     pub fn towards(&self, host: &Host, port: u16, scheme: Scheme) -> Towards {
         Towards::new(self.clone(), host, port, scheme)
+    }
+
+    /// What must not go out where these secrets may.
+    pub(super) fn guard(&self, own: &[usize]) -> Option<Arc<Texts>> {
+        let key = (own.to_vec(), [is_on(Check::WrongPlace), is_on(Check::Leak)]);
+        let mut guards = self.0.guards.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(guard) = guards.get(&key) {
+            return guard.clone();
+        }
+        if guards.len() >= MAX_GUARDS {
+            guards.clear();
+        }
+        let guard = self.0.guard_texts(own);
+        guards.insert(key, guard.clone());
+        guard
     }
 
     pub(super) fn names(&self, numbers: &[usize]) -> Vec<String> {

@@ -52,19 +52,11 @@ impl fmt::Debug for Put {
 
 impl Towards {
     pub(super) fn new(set: SecretSet, host: &Host, port: u16, scheme: Scheme) -> Self {
-        let mut own = Vec::new();
-        let mut guard = Vec::new();
-        for (number, secret) in set.0.secrets.iter().enumerate() {
-            if secret.spec.is_for(host, port, scheme) {
-                own.push(number);
-            } else if is_on(Check::WrongPlace) {
-                let name = secret.spec.name.clone();
-                let text = Zeroizing::new(secret.placeholder.as_str().as_bytes().to_vec());
-                guard.push((text, Action::Stop(SecretProblem::WrongPlace { name })));
-            }
-            guard.extend(secret.leaks());
-        }
-        Self { set, own, guard: Texts::new(guard).map(Arc::new) }
+        let secrets = set.0.secrets.iter().enumerate();
+        let is_own = |(_, secret): &(usize, &Known)| secret.spec.is_for(host, port, scheme);
+        let own: Vec<usize> = secrets.filter(is_own).map(|(number, _)| number).collect();
+        let guard = set.guard(&own);
+        Self { set, own, guard }
     }
 
     /// Whether some secret is for this host, so that responses have to be looked at.

@@ -1,4 +1,4 @@
-use crate::policy::{Entry, NetworkPolicy, Preset, Rule};
+use crate::policy::{DenyReason, Entry, NetworkPolicy, Preset, Rule};
 use crate::secret::{SecretPlace, SecretSource, SecretSpec};
 
 #[test]
@@ -148,4 +148,25 @@ fn a_document_is_read_with_the_place_of_what_is_wrong() {
     let schema = serde_json::to_value(schemars::schema_for!(NetworkPolicy)).unwrap();
     assert_eq!(schema["properties"]["deny"]["items"]["type"], "string");
     assert_eq!(schema["additionalProperties"], false);
+}
+
+/// The reference names every preset with its hosts, every reason, and rules that can be read.
+#[test]
+fn the_reference_is_complete() {
+    let reference = include_str!("../../../../../docs/network.md");
+    for preset in Preset::all() {
+        let row = format!("| `{}` |", preset.name());
+        let row = reference.lines().find(|line| line.starts_with(&row)).unwrap();
+        let hosts: Vec<&str> = row.split('`').filter(|part| part.contains('.')).collect();
+        let wanted: Vec<&str> = preset.hosts().map(|(host, _)| host).collect();
+        assert_eq!(hosts, wanted, "{}", preset.name());
+    }
+    for reason in DenyReason::ALL {
+        assert!(reference.contains(&format!("`{reason}`")), "{reason}");
+    }
+    let yaml = reference.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let yaml = yaml.unwrap().replace("SHA256:…", &crate::sign::SshKey::of_blob(b"key").to_string());
+    let document: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
+    let read: NetworkPolicy = serde_json::from_value(document["network"].clone()).unwrap();
+    assert!(read.ssh_keys.is_some() && !read.limits.is_empty());
 }
