@@ -44,6 +44,8 @@ pub(crate) enum Check {
     EveryLevel,
     /// A lower level may not allow more than a higher one.
     Narrowing,
+    /// Agents and calls do not say which files and commands of this host are read.
+    Sources,
     /// Names may not lead to addresses that are not public.
     PrivateAddresses,
     /// IPv6 addresses that carry IPv4 ones are judged by these.

@@ -6,7 +6,7 @@ use super::level::{Level, LevelRules, Named};
 use super::parse::Entry;
 use super::rule::Rule;
 use super::{HostPattern, Policy};
-use crate::secret::SecretSpec;
+use crate::secret::{SecretSource, SecretSpec};
 use crate::sign::SshKey;
 
 /// Why levels do not go together.
@@ -73,6 +73,20 @@ pub enum ComposeError {
         higher_level: Level,
         /// In what they differ.
         problem: String,
+    },
+    /// A level that somebody else may have written says where on this host a value is read.
+    #[error(
+        "the secret `{name}` of the {level} is read from `{source_text}`; an agent can name \
+         environment variables only, and a call nothing: write `{name}@HOST` there, and give \
+         `--secret {name}={source_text}@HOST` to the run"
+    )]
+    Source {
+        /// The secret.
+        name: String,
+        /// The level.
+        level: Level,
+        /// Where it would be read.
+        source_text: String,
     },
     /// A level names a secret twice.
     #[error("the {level} names the secret `{name}` twice")]
@@ -238,6 +252,22 @@ fn add_keys(
     Ok(())
 }
 
+/// An agent may come from anywhere, and a call's policy from a model: neither runs commands on this
+/// host or reads its files.
+fn check_source(level: Level, secret: &SecretSpec) -> Result<(), ComposeError> {
+    let Some(source) = &secret.source else { return Ok(()) };
+    let is_trusted = match (level, source) {
+        (Level::Organisation | Level::Run, _) => true,
+        (Level::Agent, source) => matches!(source, SecretSource::Env(_)),
+        (Level::Call, _) => false,
+    };
+    if is_trusted || !is_on(Check::Sources) {
+        return Ok(());
+    }
+    let (name, source_text) = (secret.name.clone(), source.to_string());
+    Err(ComposeError::Source { name, level, source_text })
+}
+
 /// A secret as the levels so far have it.
 struct Composed {
     /// The lowest level that names it.
@@ -256,6 +286,7 @@ fn add_secrets(
         if wanted.iter().take(index).any(|other| other.name == secret.name) {
             return Err(ComposeError::SecretTwice { level, name: secret.name.clone() });
         }
+        check_source(level, secret)?;
         let named = secret.source.as_ref().map(|_| level);
         let Some(given) = all.iter_mut().find(|given| given.spec.name == secret.name) else {
             all.push(Composed { level, source: named, spec: secret.clone() });

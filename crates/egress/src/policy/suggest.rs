@@ -64,7 +64,7 @@ pub fn suggest<'a>(
             keys.extend(login_key(decision));
             continue;
         }
-        let Some(scheme) = scheme(&decision.protocol) else { continue };
+        let Some(scheme) = scheme(decision) else { continue };
         match not_proposed(decision, &host) {
             Some(note) => add(&mut refused, note, decision.count),
             None => {
@@ -91,13 +91,19 @@ fn add(notes: &mut BTreeMap<String, u64>, note: String, count: u64) {
     }
 }
 
-/// `None`: nothing was to be decided about (a name was looked up), or it is not known.
-fn scheme(protocol: &str) -> Option<Scheme> {
-    match protocol {
-        "http" => Some(Scheme::Http),
-        "https" | "tls" => Some(Scheme::Https),
-        "ssh" => Some(Scheme::Ssh),
-        "tcp" => Some(Scheme::Tcp),
+/// `None`: nothing was to be decided about (a name was looked up), or it is not known. A connection
+/// that was refused before it said anything is taken for what its port is for.
+fn scheme(decision: &EgressDecision) -> Option<Scheme> {
+    match (decision.protocol.as_str(), decision.port) {
+        ("http", _) => Some(Scheme::Http),
+        ("https" | "tls", _) => Some(Scheme::Https),
+        ("ssh", _) => Some(Scheme::Ssh),
+        ("tcp", port) if !decision.allowed => {
+            let usual = [Scheme::Http, Scheme::Https, Scheme::Ssh].into_iter();
+            let mut usual = usual.filter(|scheme| scheme.default_port() == Some(port));
+            Some(usual.next().unwrap_or(Scheme::Tcp))
+        }
+        ("tcp", _) => Some(Scheme::Tcp),
         _ => None,
     }
 }
@@ -130,6 +136,16 @@ fn not_proposed(decision: &EgressDecision, host: &Host) -> Option<String> {
         | DenyReason::SchemeNotAllowed
         | DenyReason::MethodNotAllowed
         | DenyReason::PathNotAllowed => None,
+        // Who denies everything only wants to see what is asked for.
+        DenyReason::DeniedByRule
+            if decision.rule.as_deref().is_some_and(|rule| rule.starts_with("!* (")) =>
+        {
+            None
+        }
+        DenyReason::UnknownProtocol => {
+            let port = decision.port;
+            Some(format!("{host}: neither HTTP nor TLS; `tcp://{host}:{port}` would allow it"))
+        }
         DenyReason::AddressLiteral => {
             Some(format!("{host}:{}: an address by number; `{host}` would allow it", decision.port))
         }

@@ -145,6 +145,20 @@ fn limits_secrets_and_keys_only_narrow() {
         assert!(matches!(error, ComposeError::Secret { .. }), "{agent} {run}: {error}");
     }
 
+    let alone = |level, text| Policy::compose([(level, secret(text))]).map(|_| ());
+    for (level, text, is_fine) in [
+        (Level::Organisation, "T=command:pass t@a.test", true),
+        (Level::Agent, "T=env:T@a.test", true),
+        (Level::Agent, "T=file:/etc/shadow@a.test", false),
+        (Level::Agent, "T=command:rm -rf /@a.test", false),
+        (Level::Run, "T=file:t@a.test", true),
+        (Level::Call, "T=env:T@a.test", false),
+        (Level::Call, "T@a.test", true),
+    ] {
+        assert_eq!(alone(level, text).is_ok(), is_fine, "{level} {text}");
+        assert!(without(Check::Sources, || alone(level, text)).is_ok());
+    }
+
     let keys = |n: &[u8]| NetworkPolicy {
         ssh_keys: Some(n.iter().map(|n| crate::sign::SshKey::of_blob(&[*n])).collect()),
         ..NetworkPolicy::default()

@@ -105,6 +105,23 @@ fn the_smallest_policy_is_proposed() {
     assert!(!policy.request(&api, 443, Scheme::Https, "DELETE", &path).is_allowed());
 }
 
+/// A run that may do nothing shows what it wants.
+#[test]
+fn a_run_that_denies_everything_says_what_it_needs() {
+    let document = NetworkPolicy::allowing(["!*"]).unwrap();
+    let policy = Policy::compose([(Level::Run, document)]).unwrap();
+    let asked = [("pypi.org", 443, "tls"), ("git.test", 22, "tcp"), ("a.test", 80, "tcp")];
+    let decisions = asked.map(|(host, port, protocol)| {
+        let denial = policy.connect(&Host::parse(host).unwrap(), port, None).into_result();
+        let denial = denial.unwrap_err();
+        let rule = denial.rule.clone();
+        EgressDecision { rule, ..refused(decision(host, port, protocol), denial.reason) }
+    });
+    let rules = suggest(&decisions, None).policy.allow.unwrap();
+    let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
+    assert_eq!(rules, ["http://a.test", "ssh://git.test", "https://pypi.org"]);
+}
+
 #[test]
 fn what_comes_from_inside_cannot_break_the_text() {
     let decisions = [
