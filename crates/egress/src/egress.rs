@@ -1,6 +1,7 @@
 //! The network of one sandbox, from its start to its end.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,10 +105,8 @@ impl Egress {
     pub fn start(sockets: EgressSockets, options: EgressOptions) -> Result<Self, EgressError> {
         let limits = options.limits.within(options.policy.limits());
         let names = Names::new(options.range, limits.names);
-        // In the order in which `addresses_of` went through them, so that they are the same.
-        options.policy.ports().single.iter().for_each(|(name, _)| {
-            let _ = names.address(name);
-        });
+        // In the order in which `addresses_of` goes through them, so that they are the same.
+        names.keep(options.policy.ports().single.into_iter().map(|(name, _)| name));
         let rules = Rules::new(options.policy);
         let tasks = Tasks::default();
         let clients = Clients::new(&options.upstream, &rules, &limits, &tasks);
@@ -148,7 +147,7 @@ impl Egress {
 
     /// The synthetic address of a name, for who has to know it before a program asks (to listen at
     /// it, say). `None`: every address is in use.
-    pub fn address_of(&self, name: &HostName) -> Option<std::net::Ipv4Addr> {
+    pub fn address_of(&self, name: &HostName) -> Option<Ipv4Addr> {
         self.border.names.address(name)
     }
 

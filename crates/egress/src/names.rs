@@ -42,8 +42,9 @@ impl AddressRange {
         Ipv4Addr::from_bits(self.first + 1)
     }
 
+    /// The last one is no host's address, like the first.
     fn slot(&self, index: u32) -> Ipv4Addr {
-        let usable = self.size - RESERVED;
+        let usable = self.size - RESERVED - 1;
         Ipv4Addr::from_bits(self.first + RESERVED + index % usable)
     }
 }
@@ -72,6 +73,7 @@ struct Table {
     by_address: HashMap<Ipv4Addr, Entry>,
     by_age: BTreeMap<u64, Ipv4Addr>,
     clock: u64,
+    kept: Vec<Pinned>,
 }
 
 #[derive(Debug)]
@@ -120,6 +122,17 @@ impl Names {
         table.touch(address);
         let entry = table.by_address.get(&address)?;
         Some((entry.name.clone(), Pinned { _users: Arc::clone(&entry.users) }))
+    }
+
+    /// Keeps the addresses of names for good. The same names in the same order get the same
+    /// addresses from fresh tables.
+    pub(crate) fn keep(&self, names: impl IntoIterator<Item = HostName>) {
+        for name in names {
+            let pinned = self.address(&name).and_then(|address| self.name(address));
+            if let Some((_, pinned)) = pinned {
+                self.lock().kept.push(pinned);
+            }
+        }
     }
 
     /// Whether an address that nobody asked for since this side began is the one that a name gets:

@@ -154,6 +154,23 @@ fn addresses_that_the_resolver_gave_lead_to_their_hosts() {
 }
 
 #[test]
+fn what_is_listened_on_beforehand_is_what_the_resolver_answers() {
+    block_on(async {
+        let rules = ["a.test:9000,8443", "b.test:9000", "c.test", "tcp://d.test:25"];
+        let world = World::new(&allow(&rules)).await;
+        let plan = world.border.rules.get().ports();
+        let mut addresses = crate::addresses_of(AddressRange::SYNTHETIC, &plan.single).unwrap();
+        let address = |name: &str| world.egress.address_of(&name.parse().unwrap()).unwrap();
+        let (a, b) = (address("a.test"), address("b.test"));
+        addresses.sort();
+        let mut expected = vec![(a, 8443), (a, 9000), (b, 9000)];
+        expected.sort();
+        assert_eq!(addresses, expected);
+        assert_eq!(Vec::from_iter(plan.every), [22, 25, 80, 443]);
+    });
+}
+
+#[test]
 fn connections_are_bounded_and_end_with_their_sandbox() {
     block_on(async {
         let range = AddressRange::new(Ipv4Addr::new(127, 18, 0, 0), 15).unwrap();
