@@ -1,5 +1,6 @@
 //! `moat sandbox …` for people and scripts: sandboxes that stay, their files, terminals and ports.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![allow(clippy::print_stdout, reason = "says what it skips")]
 #![allow(dead_code, reason = "what is shared is not used by each test")]
 
 #[path = "support/lab.rs"]
