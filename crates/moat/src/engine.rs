@@ -98,22 +98,7 @@ impl Engine {
 
     /// What networks of sandboxes need of this machine.
     pub(crate) fn network(&self) -> anyhow::Result<NetworkOptions> {
-        let proxy = ModelConfig::collect(&ModelArgs::default(), &self.config);
-        let upstream = UpstreamOptions {
-            proxy: moat_egress::ProxyOptions {
-                https: proxy.https_proxy,
-                http: proxy.http_proxy,
-                no_proxy: proxy.no_proxy,
-            },
-            extra_ca: proxy.ca_file,
-        };
-        Ok(NetworkOptions {
-            tenant_key: self.home.tenant_key(&self.tenant)?,
-            folder: self.home.data.join("authorities"),
-            upstream: Upstream::new(&upstream)?,
-            secrets: Arc::new(HostSecrets { home: self.home.user_home.clone() }),
-            ssh_agent: variable("SSH_AUTH_SOCK").map(PathBuf::from),
-        })
+        network_options(&self.home, &self.config, &self.tenant)
     }
 
     pub(crate) fn style(&self) -> Style {
@@ -162,6 +147,30 @@ impl Engine {
             many => Err(usage(format!("`{text}` is part of {} ids; give more of it", many.len()))),
         }
     }
+}
+
+/// What networks of sandboxes need of this machine.
+pub(crate) fn network_options(
+    home: &Home,
+    config: &Config,
+    tenant: &TenantId,
+) -> anyhow::Result<NetworkOptions> {
+    let proxy = ModelConfig::collect(&ModelArgs::default(), config);
+    let upstream = UpstreamOptions {
+        proxy: moat_egress::ProxyOptions {
+            https: proxy.https_proxy,
+            http: proxy.http_proxy,
+            no_proxy: proxy.no_proxy,
+        },
+        extra_ca: proxy.ca_file,
+    };
+    Ok(NetworkOptions {
+        tenant_key: home.tenant_key(tenant)?,
+        folder: home.data.join("authorities"),
+        upstream: Upstream::new(&upstream)?,
+        secrets: Arc::new(HostSecrets { home: home.user_home.clone() }),
+        ssh_agent: variable("SSH_AUTH_SOCK").map(PathBuf::from),
+    })
 }
 
 pub(crate) fn open_blobs(data: &Path, key: &TenantKey) -> Arc<dyn BlobStore> {

@@ -1,5 +1,6 @@
 //! Images of sandboxes: fetched once, found again by their digest.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,6 +61,29 @@ impl LocalImages {
     ) -> Result<Image, moat_image::ImageError> {
         let unpacker = Arc::new(self.provider.unpacker(&self.allow_missing));
         self.cache.fetch(reference, unpacker, Arc::new(progress)).await
+    }
+}
+
+/// Shows how far an image is, on a terminal.
+pub(crate) fn shown(quiet: bool) -> impl Fn(Progress) + Send + Sync + 'static {
+    let show = std::io::stderr().is_terminal() && !quiet;
+    move |progress| {
+        if show {
+            show_progress(&progress);
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the command line talks to a person here")]
+fn show_progress(progress: &Progress) {
+    match progress {
+        Progress::Fetching { layer, layers, bytes, total } => {
+            let (bytes, total) = (bytes / 1_000_000, total / 1_000_000);
+            eprint!("\r\u{1b}[Kfetching layer {layer} of {layers}: {bytes} of {total} MB\r");
+        }
+        Progress::Unpacking { layer, layers } => {
+            eprint!("\r\u{1b}[Kunpacking layer {layer} of {layers}\r");
+        }
     }
 }
 

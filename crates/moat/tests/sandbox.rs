@@ -364,3 +364,45 @@ fn a_port_is_there_for_whoever_has_the_token() {
     let ended = raw.finish();
     assert!(exit(&ended, 1).err.contains("has ended"), "{ended}");
 }
+
+#[test]
+fn limits_are_told_from_failures() {
+    let lab = Lab::new();
+    let run = |flags: &[&str], script: &str| {
+        lab.moat(&[&["sandbox", "run"], flags, &["--", "sh", "-c", script]].concat())
+    };
+    let done = run(&["--timeout", "1", "--json"], "echo begun; sleep 600");
+    assert_eq!(exit(&done, 137).out, "begun\n");
+    let said: Value = serde_json::from_str(done.err.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&said["limit"]["limit"], &said["limit"]["allowed"]),
+        (&json!("wall_time"), &json!(1000))
+    );
+    let done = run(&["--timeout", "1"], "sleep 600");
+    assert!(exit(&done, 137).err.contains("wall_time limit of 1000 ms"), "{done}");
+    // The same code without a limit says nothing of one.
+    assert!(!exit(&run(&["--timeout", "60"], "kill -9 $$"), 137).err.contains("limit"));
+    assert!(exit(&run(&["--as-root"], "true"), 2).err.contains("--image"));
+    assert!(
+        exit(&run(&["--image", "oci:no-such-folder"], "true"), 5).err.contains("no-such-folder")
+    );
+}
+
+#[test]
+fn a_paused_sandbox_stands_still() {
+    let made = Made::new(&["--keep", "10m", "--memory", "512M"]);
+    made.sh("(while :; do echo x >> ticks; sleep 0.02; done) >/dev/null 2>&1 &");
+    let ticks = || {
+        exit(&made.sandbox(&["cp", "lab:ticks", "ticks"]), 0);
+        std::fs::metadata(made.0.path("work/ticks")).unwrap().len()
+    };
+    wait_until("the first ticks", || made.sandbox(&["cp", "lab:ticks", "ticks"]).code == Some(0));
+    exit(&made.sandbox(&["pause", "lab"]), 0);
+    let before = ticks();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(ticks(), before, "it went on");
+    exit(&made.sandbox(&["resume", "lab"]), 0);
+    wait_until("more ticks", || ticks() > before);
+    let stats = exit(&made.sandbox(&["stats", "lab"]), 0).out.clone();
+    assert!(stats.contains("of 512 MiB"), "{stats}");
+}

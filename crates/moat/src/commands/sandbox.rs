@@ -10,6 +10,7 @@ mod exec;
 mod expose;
 mod fill;
 mod list;
+mod network;
 mod process;
 mod records;
 mod shell;
@@ -17,14 +18,16 @@ mod stats;
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use moat_core::Epoch;
+use moat_core::{Epoch, TenantId};
+use moat_harness::network::NetworkOptions;
 use moat_sandbox::{Provider as _, Sandbox};
 use moat_sandbox_local::LocalProvider;
 
 use crate::cli::{Global, SandboxCommand};
 use crate::config::Config;
-use crate::engine::local_provider;
+use crate::engine::{local_provider, network_options};
 use crate::exit::{Exit, usage};
 use crate::home::Home;
 use records::{Record, Records};
@@ -67,7 +70,7 @@ struct Place {
 /// A sandbox that was made, and the connection to it.
 struct Found {
     record: Record,
-    sandbox: Box<dyn Sandbox>,
+    sandbox: Arc<dyn Sandbox>,
 }
 
 impl Place {
@@ -84,7 +87,7 @@ impl Place {
     async fn find(&self, text: &str) -> anyhow::Result<Found> {
         let record = self.records.find(text)?;
         match self.provider.reattach(&record.handle, EPOCH).await? {
-            Some(sandbox) => Ok(Found { record, sandbox }),
+            Some(sandbox) => Ok(Found { record, sandbox: sandbox.into() }),
             None => {
                 self.records.remove(&record)?;
                 let shown = record.shown();
@@ -94,6 +97,11 @@ impl Place {
                 )))
             }
         }
+    }
+
+    /// What a network needs of this machine.
+    fn network(&self) -> anyhow::Result<NetworkOptions> {
+        network_options(&self.home, &self.config, &TenantId::local())
     }
 
     /// Fences that may be missing, by the configuration and by these flags.

@@ -20,7 +20,7 @@ use crate::drive::drive;
 use crate::engine::Engine;
 use crate::escape::escape;
 use crate::exit::{Exit, usage};
-use crate::images::LocalImages;
+use crate::images::{LocalImages, shown};
 use crate::models::{self, Chosen};
 use crate::outfit;
 
@@ -149,13 +149,7 @@ impl Setup<'_> {
             (None, None) => return Ok(None),
         };
         let images = LocalImages::new(&engine.home, engine.provider()?, self.allow_missing);
-        let show = std::io::stderr().is_terminal() && !engine.quiet;
-        let progress = move |progress| {
-            if show {
-                show_image(&progress);
-            }
-        };
-        Ok(Some(images.find(text, &folder, progress).await?.0))
+        Ok(Some(images.find(text, &folder, shown(engine.quiet)).await?.0))
     }
 
     async fn materialise(&self, engine: &Engine) -> anyhow::Result<Materialised> {
@@ -203,19 +197,6 @@ fn labels(chosen: &Chosen) -> BTreeMap<String, String> {
         labels.insert("transcript".to_owned(), path.to_string_lossy().into_owned());
     }
     labels
-}
-
-#[expect(clippy::print_stderr, reason = "the command line talks to a person here")]
-fn show_image(progress: &moat_image::Progress) {
-    match progress {
-        moat_image::Progress::Fetching { layer, layers, bytes, total } => {
-            let (bytes, total) = (bytes / 1_000_000, total / 1_000_000);
-            eprint!("\r\u{1b}[Kfetching layer {layer} of {layers}: {bytes} of {total} MB\r");
-        }
-        moat_image::Progress::Unpacking { layer, layers } => {
-            eprint!("\r\u{1b}[Kunpacking layer {layer} of {layers}\r");
-        }
-    }
 }
 
 #[expect(clippy::print_stderr, reason = "the command line talks to a person here")]

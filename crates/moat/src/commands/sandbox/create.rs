@@ -3,14 +3,18 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use moat_core::{RunId, SandboxSettings};
-use moat_sandbox::{Accounts, Provider as _, Root, Sandbox, SandboxSpec};
+use moat_harness::network::PreparedNetwork;
+use moat_sandbox::{Accounts, Provider as _, Root, RootFilesystem, Sandbox, SandboxSpec};
 use serde_json::json;
 
+use super::network::{self, Service};
 use super::records::Record;
 use super::{EPOCH, Place, fill, process, source};
 use crate::cli::{OutfitArgs, SandboxCreateArgs, SandboxRunArgs};
-use crate::exit::{Exit, usage};
+use crate::exit::Exit;
+use crate::images::{self, LocalImages};
 use crate::outfit;
 
 pub(super) async fn run(place: &Place, args: SandboxRunArgs) -> anyhow::Result<Exit> {
@@ -19,11 +23,15 @@ pub(super) async fn run(place: &Place, args: SandboxRunArgs) -> anyhow::Result<E
         Made::new(place, &args.outfit, &args.fences.allow_missing, &[], Duration::ZERO).await?;
     let guest = made.sandbox.guest();
     let ran = async {
+        let network = Service::of_own(made.network.as_ref(), &*made.sandbox).await?;
         if let Some(dir) = &dir {
             fill::fill(place, dir, guest.clone()).await?;
         }
         let cwd = Root::Workspace.path().to_owned();
-        process::run(&*guest, &process::command(args.command, cwd, args.env, None), args.json).await
+        let command = process::command(args.command, cwd, args.env, None);
+        let ended = process::run(&*guest, &command, args.json).await;
+        network.tell();
+        ended
     };
     let ran = ran.await;
     place.provider.destroy(&made.sandbox.handle()).await?;
@@ -70,6 +78,7 @@ struct Made {
     run: RunId,
     settings: SandboxSettings,
     sandbox: Box<dyn Sandbox>,
+    network: Option<PreparedNetwork>,
 }
 
 impl Made {
@@ -80,17 +89,29 @@ impl Made {
         environment: &[(String, String)],
         keep: Duration,
     ) -> anyhow::Result<Self> {
-        let settings = outfit::settle(&place.home, SandboxSettings::default(), None, args)?;
-        if args.image.is_some() || settings.network.is_some() {
-            return Err(usage(
-                "`moat sandbox` makes no sandboxes with an image or a network yet; `moat run` does",
-            ));
-        }
+        let mut settings = outfit::settle(&place.home, SandboxSettings::default(), None, args)?;
+        let allow_missing = place.allow_missing(allow_missing);
+        let root = match &args.image {
+            Some(text) => {
+                let images = LocalImages::new(&place.home, place.provider.clone(), &allow_missing);
+                let here = std::env::current_dir().context("cannot find the current folder")?;
+                let (record, image) = images.find(text, &here, images::shown(place.quiet)).await?;
+                settings.image = Some(record);
+                images::root_of(image, settings.as_root)
+            }
+            None => RootFilesystem::Host,
+        };
+        outfit::check(&settings)?;
         let run = RunId::generate();
+        let network = network::prepare(place, run, &settings).await?;
+        let mut variables = network.as_ref().map(PreparedNetwork::environment).unwrap_or_default();
+        variables.extend(environment.iter().cloned());
         let spec = SandboxSpec {
             orphan_grace: keep,
-            environment: environment.iter().cloned().collect(),
-            allow_missing: place.allow_missing(allow_missing),
+            environment: variables,
+            allow_missing,
+            root,
+            network: network.as_ref().map(PreparedNetwork::spec).transpose()?,
             limits: settings.limits,
             accounts: Accounts {
                 as_root: settings.as_root,
@@ -100,6 +121,6 @@ impl Made {
             ..SandboxSpec::new(run, EPOCH)
         };
         let sandbox = place.provider.create(&spec).await?;
-        Ok(Self { run, settings, sandbox })
+        Ok(Self { run, settings, sandbox, network })
     }
 }

@@ -1,5 +1,6 @@
 //! `exec`: a command in a sandbox that stays.
 
+use super::network::Shared;
 use super::{Place, process};
 use crate::cli::SandboxExecArgs;
 use crate::exit::Exit;
@@ -7,5 +8,8 @@ use crate::exit::Exit;
 pub(super) async fn exec(place: &Place, args: SandboxExecArgs) -> anyhow::Result<Exit> {
     let found = place.find(&args.sandbox).await?;
     let command = process::command(args.command, args.dir, args.env, args.user);
-    process::run(&*found.sandbox.guest(), &command, args.json).await
+    let network = Shared::of(place, &found).await?;
+    let ended = process::run(&*found.sandbox.guest(), &command, args.json).await;
+    network.tell();
+    ended
 }

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use super::network::Shared;
 use super::{Found, Place, say};
 use crate::cli::SandboxExposeArgs;
 use crate::exit::Exit;
@@ -36,14 +37,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where connections lead, and what they have to show.
 struct Gate {
-    sandbox: Box<dyn Sandbox>,
+    sandbox: Arc<dyn Sandbox>,
     port: u16,
     host_port: u16,
     token: Token,
 }
 
 pub(super) async fn expose(place: &Place, args: &SandboxExposeArgs) -> anyhow::Result<Exit> {
-    let Found { record, sandbox } = place.find(&args.sandbox).await?;
+    let found = place.find(&args.sandbox).await?;
+    let _network = Shared::of(place, &found).await?;
+    let Found { record, sandbox } = found;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.host_port)).await;
     let listener =
         listener.with_context(|| format!("cannot listen on 127.0.0.1:{}", args.host_port))?;

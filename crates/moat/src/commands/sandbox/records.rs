@@ -146,6 +146,8 @@ impl Records {
     /// Forgets a sandbox. One that is forgotten already is no error.
     pub(super) fn remove(&self, record: &Record) -> anyhow::Result<()> {
         let path = self.path(record);
+        // It may never have been made.
+        let _ = fs::remove_file(path.with_extension("network"));
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
@@ -154,18 +156,27 @@ impl Records {
         }
     }
 
+    /// Locked by whoever serves the network of a sandbox.
+    pub(super) fn network_lock(&self, record: &Record) -> anyhow::Result<File> {
+        self.open_lock(&format!("{}.network", record.id))
+    }
+
     fn path(&self, record: &Record) -> PathBuf {
         self.folder.join(format!("{}.json", record.id))
     }
 
     /// Held until dropped: nobody else adds a record.
     fn lock(&self) -> anyhow::Result<File> {
-        let path = self.folder.join("lock");
-        let mut options = OpenOptions::new();
-        let open = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = open.with_context(|| format!("cannot open `{}`", path.display()))?;
+        let file = self.open_lock("lock")?;
         flock(&file, FlockOperation::LockExclusive)?;
         Ok(file)
+    }
+
+    fn open_lock(&self, name: &str) -> anyhow::Result<File> {
+        let path = self.folder.join(name);
+        let mut options = OpenOptions::new();
+        let open = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        open.with_context(|| format!("cannot open `{}`", path.display()))
     }
 }
 

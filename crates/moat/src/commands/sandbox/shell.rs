@@ -14,6 +14,7 @@ use moat_sandbox::{Command, Guest, GuestError, ProcessEvent, ProcessExit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 
+use super::network::Shared;
 use super::process::{code, command};
 use super::{Place, say};
 use crate::cli::SandboxShellArgs;
@@ -55,6 +56,7 @@ pub(super) async fn shell(place: &Place, args: SandboxShellArgs) -> anyhow::Resu
     let command =
         Command { tty: Some(raw::size()), ..command(argv, args.dir, environment, args.user) };
     let guest = found.sandbox.guest();
+    let _network = Shared::of(place, &found).await?;
     guest.start(&command).await?;
     let ended = on_terminal(&*guest, command.key).await;
     // What is not released goes with the sandbox; one that still runs ends here.
