@@ -17,7 +17,8 @@ pub(super) enum Action {
 }
 
 /// Texts to look for, and what to do about each. Of those that begin at one place, the longest.
-/// Holds forms of values for as long as it lives; it is never shown.
+/// Holds forms of values for as long as it lives, and the automaton's own copies of them are not
+/// overwritten at its end; it is never shown.
 pub(super) struct Texts {
     automaton: AhoCorasick,
     entries: Vec<(Zeroizing<Vec<u8>>, Action)>,

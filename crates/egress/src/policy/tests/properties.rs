@@ -114,4 +114,65 @@ proptest! {
         prop_assert!(!parts.is_empty());
         prop_assert!(parts.iter().all(|part| rule.covers(part)));
     }
+
+    #[test]
+    fn a_secret_is_written_as_it_is_read(
+        text in "T(=(env:[A-Z]{1,3}|file:/[a-z@;,=]{1,6}|command:[a-z @;|]{1,8}))?@(http://)?(\\*\\.)?[a-c0-9.\\[\\]:/]{1,10}(,[a-c.]{1,5}:[0-9]{1,5})?(;in=(basic|header:[A-Za-z-]{1,4}|query:[a-z.]{1,3}|body:(\\*|[a-z.]{1,4}))){0,2}(;sign=aws(:[a-z1-]{1,4}:s3)?)?"
+    ) {
+        if let Ok(secret) = text.parse::<SecretSpec>() {
+            prop_assert_eq!(secret.to_string().parse::<SecretSpec>(), Ok(secret));
+        }
+    }
+
+    /// However a server reads a path that is allowed, it is beneath the rule's path; and one that
+    /// some server reads as beneath a denied path is denied.
+    #[test]
+    fn no_reading_of_a_path_leads_elsewhere(
+        parts in prop::collection::vec(
+            prop::sample::select(vec![
+                "/", "v1", "x", "V1", ".", "..", "%2e", "%2E.", "%2f", "%5c", "\\", ";", ";y", "%25",
+                "2e", "2f", "%76", "%", "%00", "é", "?", "#", "admin",
+            ]),
+            0..9,
+        )
+    ) {
+        let target = format!("/v1{}", parts.concat());
+        let path = RequestPath::parse(&target);
+        let ask = |rules: &[&str]| {
+            let host = Host::parse("a.test").unwrap();
+            super::policy(rules).request(&host, 443, Scheme::Https, "GET", &path).is_allowed()
+        };
+        let readings: Vec<Vec<String>> = (0..3).map(|times| reading(&target, times)).collect();
+        if ask(&["a.test/v1"]) {
+            for reading in &readings {
+                prop_assert_eq!(reading.first().map(String::as_str), Some("v1"), "{}", &target);
+            }
+        }
+        let leads_to_x = |reading: &Vec<String>| {
+            reading.len() > 1 && reading[0].eq_ignore_ascii_case("v1") && reading[1] == "x"
+        };
+        if readings.iter().any(leads_to_x) {
+            prop_assert!(!ask(&["a.test", "!a.test/v1/x"]), "{}", &target);
+        }
+    }
+}
+
+/// A path as a careless server reads it: decoded so many times, `\\` as `/`, parameters off, dots
+/// and empty segments resolved.
+fn reading(target: &str, times: usize) -> Vec<String> {
+    let mut path = target.split(['?', '#']).next().unwrap_or_default().to_owned();
+    for _ in 0..times {
+        path = percent_encoding::percent_decode_str(&path).decode_utf8_lossy().into_owned();
+    }
+    let mut segments: Vec<String> = Vec::new();
+    for segment in path.replace('\\', "/").split('/') {
+        match segment.split(';').next().unwrap_or_default() {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            name => segments.push(name.to_owned()),
+        }
+    }
+    segments
 }
