@@ -10,7 +10,7 @@ use super::check::{Check, is_on};
 const MAX_PATH: usize = 8 * 1024;
 
 /// The path of a request, decoded once, by segments. A path that two programs could read in two
-/// ways (`..`, `%2e`, `//`, `%2f`, `\`, `..;`, double encoding, broken encoding) is *ambiguous*: it
+/// ways (`..`, `%2e`, `//`, `%2f`, `\`, `;`, double encoding, broken encoding) is *ambiguous*: it
 /// matches no path that is allowed and every path that is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestPath {
@@ -57,10 +57,9 @@ fn decode(segment: &str) -> Option<String> {
         return Some(segment.to_owned());
     }
     let decoded = percent_decode_str(segment).decode_utf8().ok()?;
-    let is_plain = |c: char| !c.is_control() && !matches!(c, '/' | '\\');
-    let name = decoded.split(';').next().unwrap_or_default();
-    let is_unclear = name.is_empty()
-        || matches!(name, "." | "..")
+    // Some servers take what follows a `;` for parameters of the segment, others for its name.
+    let is_plain = |c: char| !c.is_control() && !matches!(c, '/' | '\\' | ';');
+    let is_unclear = matches!(&*decoded, "" | "." | "..")
         || !decoded.chars().all(is_plain)
         || !segment.bytes().all(|byte| byte.is_ascii_graphic())
         || has_broken_escape(segment)
@@ -154,7 +153,7 @@ impl fmt::Display for PathPrefix {
         for segment in &self.segments {
             f.write_str("/")?;
             for byte in segment.bytes() {
-                let is_plain = byte.is_ascii_alphanumeric() || b"-._~!$&'(),;=:@+".contains(&byte);
+                let is_plain = byte.is_ascii_alphanumeric() || b"-._~!$&'(),=:@+".contains(&byte);
                 match is_plain {
                     true => write!(f, "{}", char::from(byte))?,
                     false => write!(f, "%{byte:02X}")?,

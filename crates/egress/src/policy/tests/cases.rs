@@ -136,6 +136,7 @@ pub(super) const CASES: &[Case] = &[
     get("a denied path in capitals", &["a.test", "!a.test/admin"], "/ADMIN", "denied_by_rule", Check::DenyWins),
     get("a denied path, encoded", &["a.test", "!a.test/admin"], "/%61dmin", "denied_by_rule", Check::PathDecoding),
     get("a denied path around a corner", &["a.test", "!a.test/admin"], "/x/../admin", "ambiguous_path", Check::DenyAmbiguity),
+    get("a denied path with parameters before it", &["a.test", "!a.test/v1/admin"], "/v1;x/admin", "ambiguous_path", Check::DenyAmbiguity),
     get("a denied path behind two slashes", &["a.test", "!a.test/admin"], "//admin", "ambiguous_path", Check::DenyAmbiguity),
     send("a denied method", &["a.test", "!POST a.test"], "POST", "/", "denied_by_rule", Check::DenyWins),
     send("a denied method in small letters", &["a.test", "!POST a.test"], "post", "/", "denied_by_rule", Check::DenyWins),
