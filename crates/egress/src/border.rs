@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use moat_core::EgressDecision;
+use tokio::sync::Semaphore;
 
 use crate::authority::Authority;
 use crate::events::Decisions;
@@ -15,6 +16,9 @@ use crate::policy::{Denial, DenyReason, Host, Policy};
 use crate::secret::SecretSet;
 use crate::tasks::Tasks;
 use crate::upstream::Upstream;
+
+/// Bodies that one sandbox has held as a whole at once, each of at most 8 MiB.
+pub(crate) const MAX_HELD: usize = 8;
 
 pub(crate) struct Border {
     pub(crate) rules: Rules,
@@ -28,6 +32,8 @@ pub(crate) struct Border {
     pub(crate) clients: Clients,
     pub(crate) tasks: Tasks,
     pub(crate) proxy_port: u16,
+    /// Bodies that are held as a whole, at once.
+    pub(crate) held: Arc<Semaphore>,
 }
 
 /// The policy, which a call of a tool may narrow for a while.

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::agent;
 use crate::authority::Authority;
-use crate::border::{Border, Protocol, Rules, Subject, limit};
+use crate::border::{Border, MAX_HELD, Protocol, Rules, Subject, limit};
 use crate::connection::arrived;
 use crate::dns;
 use crate::events::{Decisions, Observer};
@@ -119,6 +119,7 @@ impl Egress {
             upstream: options.upstream,
             authority: options.authority,
             proxy_port: options.proxy_port,
+            held: Arc::new(Semaphore::new(MAX_HELD)),
             clients,
             limits,
             tasks,

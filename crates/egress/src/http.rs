@@ -29,12 +29,15 @@ pub(crate) use websocket::accepted;
 
 use crate::border::{Border, Protocol, Subject, denial};
 use crate::policy::{Denial, DenyReason, Host, Scheme};
-use crate::stream::Duplex;
+use crate::stream::{Duplex, Watched};
 use body::Body;
 use guard::{Guard, Requests};
 
 /// Requests at once over one connection of HTTP/2.
-const MAX_STREAMS: u32 = 64;
+const MAX_STREAMS: u32 = 32;
+/// Bytes of one request or answer of HTTP/2 that wait here, and of all over one connection.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
 /// The least that hyper reads ahead, in bytes.
 const MIN_BUFFER: usize = 8 << 10;
 
@@ -90,19 +93,26 @@ struct Conn {
 pub(crate) async fn serve_http1(border: Arc<Border>, role: Role, io: impl Duplex + 'static) {
     let requests = Arc::new(Requests::default());
     let limits = border.limits.clone();
+    let (io, watch) = Watched::new(io);
     let guard = Guard::new(io, limits.head(), Arc::clone(&requests));
     let subject = role.subject(&border);
     let served = Some(Arc::clone(&requests));
     let conn = Arc::new(Conn { border: Arc::clone(&border), role, requests: served });
     let service = service_fn(move |request| answer(Arc::clone(&conn), request));
-    let served = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.request_wait)
         .max_buf_size(limits.header_bytes.max(MIN_BUFFER))
         .max_headers(limits.header_fields)
         .serve_connection(TokioIo::new(guard), service)
-        .with_upgrades()
-        .await;
+        .with_upgrades();
+    let served = tokio::select! {
+        served = serving => served,
+        () = watch.stalled(limits.stall()) => {
+            border.deny(&subject, &denial(DenyReason::TooSlow, "nothing passes"));
+            return;
+        }
+    };
     if served.is_err_and(|error| error.is_timeout()) && requests.is_in_head() {
         border.deny(&subject, &denial(DenyReason::TooSlow, "the head of a request did not end"));
     }
@@ -115,15 +125,22 @@ pub(crate) async fn serve_http2(border: Arc<Border>, origin: Origin, io: impl Du
     let conn = Arc::new(Conn { border, role: Role::Origin(origin), requests: None });
     let service = service_fn(move |request| answer(Arc::clone(&conn), request));
     let head = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
-    // How it ended says nothing that a decision did not.
-    let _ = http2::Builder::new(tasks)
+    let (io, watch) = Watched::new(io);
+    let serving = http2::Builder::new(tasks)
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.request_wait)
         .keep_alive_timeout(limits.request_wait)
         .max_header_list_size(head)
         .max_concurrent_streams(MAX_STREAMS)
-        .serve_connection(TokioIo::new(io), service)
-        .await;
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(STREAM_WINDOW as usize)
+        .serve_connection(TokioIo::new(io), service);
+    // How it ended says nothing that a decision did not.
+    tokio::select! {
+        _ = serving => {}
+        () = watch.stalled(limits.stall()) => {}
+    }
 }
 
 async fn answer(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {

@@ -64,6 +64,12 @@ impl EgressLimits {
         }
     }
 
+    /// After how long without a byte in either direction a connection of HTTP is given up: longer
+    /// than anything that is waited for on it.
+    pub(crate) fn stall(&self) -> Duration {
+        self.idle.max(self.response_wait).max(self.request_wait) + self.connect_wait
+    }
+
     /// The same, or with endless patience where a test wants to see what that does.
     fn patient(&self) -> Self {
         if is_on(Check::Slowness) {

@@ -1,7 +1,9 @@
-//! Streams whose first bytes were already read.
+//! Streams whose first bytes were already read, and streams that are watched.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -82,6 +84,79 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+/// Counts what happens on a stream, so that one on which nothing does can be ended: a program that
+/// does not read what it asked for holds a connection to a host.
+pub(crate) struct Watched<S> {
+    inner: S,
+    moved: Arc<AtomicU64>,
+}
+
+/// See [`Watched`].
+pub(crate) struct Watch(Arc<AtomicU64>);
+
+impl<S> Watched<S> {
+    pub(crate) fn new(inner: S) -> (Self, Watch) {
+        let moved = Arc::new(AtomicU64::new(0));
+        (Self { inner, moved: Arc::clone(&moved) }, Watch(moved))
+    }
+
+    fn count(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(poll, Poll::Ready(Ok(1..))) {
+            self.moved.fetch_add(1, Ordering::Relaxed);
+        }
+        poll
+    }
+}
+
+impl Watch {
+    /// Returns when nothing happened for `wait`, or for up to twice as long.
+    pub(crate) async fn stalled(&self, wait: Duration) {
+        let mut before = u64::MAX;
+        loop {
+            let now = self.0.load(Ordering::Relaxed);
+            if now == before {
+                return;
+            }
+            before = now;
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = out.filled().len();
+        let poll = Pin::new(&mut this.inner).poll_read(cx, out);
+        let count = out.filled().len().saturating_sub(before);
+        this.count(poll.map_ok(|()| count)).map_ok(|_| ())
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        this.count(poll)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -9,6 +9,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use moat_core::EgressDecision;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::border::{Border, denial, limit};
@@ -21,11 +22,40 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 pub(super) fn text(text: String) -> Body {
-    whole(text)
+    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync()
 }
 
-pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+/// A body that was held as a whole, and its place among those that may be.
+pub(super) struct Held {
+    bytes: Full<Bytes>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Held {
+    pub(super) fn body(bytes: impl Into<Bytes>, place: OwnedSemaphorePermit) -> Body {
+        Self { bytes: Full::new(bytes.into()), _place: place }.boxed_unsync()
+    }
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.get_mut().bytes).poll_frame(cx);
+        polled.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.bytes.size_hint()
+    }
 }
 
 /// What ends a body before its end.

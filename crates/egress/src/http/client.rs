@@ -84,6 +84,8 @@ fn pools(connect: &Connect, tasks: &Tasks) -> Pools {
             .pool_idle_timeout(KEPT)
             .http1_max_buf_size(head.max(super::MIN_BUFFER))
             .http1_max_headers(connect.limits.header_fields)
+            .http2_initial_stream_window_size(super::STREAM_WINDOW)
+            .http2_initial_connection_window_size(super::CONNECTION_WINDOW)
             .http2_max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
             .build(Connect { alpn, ..connect.clone() })
     };

@@ -1,5 +1,6 @@
 //! Where secrets meet requests: put in on the way out, taken out on the way back.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
@@ -12,9 +13,10 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::http::uri::PathAndQuery;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::body::{Body, BoxError, Counted, Ended, whole};
+use super::body::{Body, BoxError, Counted, Ended, Held};
 use super::put::{Put, Scanned};
 use super::{Origin, target};
 use crate::border::{Border, denial, limit};
@@ -119,14 +121,14 @@ impl<'a> Secrets<'a> {
             }
             let host = self.origin.host.clone();
             let body = Put::new(body, put, self.towards.clone(), host, report).boxed_unsync();
-            return self.sign(border, head, filled, body).await;
+            return self.sign(border, head, filled, Outgoing::Streamed(body)).await;
         }
-        let bytes = collect(border, body, crate::secret::MAX_FIELD_BODY).await?;
+        let (bytes, place) = collect(border, body, crate::secret::MAX_FIELD_BODY).await?;
         let mut out = put.push(&bytes).map_err(|problem| self.denied(&problem))?;
         out.extend(put.finish().map_err(|problem| self.denied(&problem))?);
         filled.names.extend(put.names().iter().cloned());
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(out.len()));
-        self.sign(border, head, filled, whole(out)).await
+        self.sign(border, head, filled, Outgoing::Held(out.into(), place)).await
     }
 
     async fn sign(
@@ -134,23 +136,28 @@ impl<'a> Secrets<'a> {
         border: &Border,
         head: &mut Parts,
         filled: &mut Filled,
-        body: Body,
+        body: Outgoing,
     ) -> Result<Body, Denial> {
         let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let signer = self.towards.aws_signer(authorization);
         let Some(signer) = signer.map_err(|problem| self.denied(&problem))? else {
-            return Ok(body);
+            return Ok(body.into_body());
         };
         let Origin { host, port, scheme, .. } = self.origin;
         let authority = target::authority(host, *port, *scheme).ok_or_else(|| self.malformed())?;
         let mut fields: Vec<(&str, &[u8])> = vec![("host", authority.as_str().as_bytes())];
         fields.extend(head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
-        let (body, hash) = if AwsSigner::needs_hash(&fields) {
-            let bytes = collect(border, body, MAX_SIGNED_BODY).await?;
-            let hash = sha256_hex(&bytes);
-            (whole(bytes), Some(hash))
-        } else {
-            (body, None)
+        let (body, hash) = match (AwsSigner::needs_hash(&fields), body) {
+            (false, body) => (body, None),
+            (true, Outgoing::Held(bytes, place)) => {
+                let hash = sha256_hex(&bytes);
+                (Outgoing::Held(bytes, place), Some(hash))
+            }
+            (true, Outgoing::Streamed(body)) => {
+                let (bytes, place) = collect(border, body, MAX_SIGNED_BODY).await?;
+                let hash = sha256_hex(&bytes);
+                (Outgoing::Held(bytes, place), Some(hash))
+            }
         };
         let payload = hash.as_deref().map_or(AwsPayload::AsDeclared, AwsPayload::Hash);
         let method = head.method.as_str();
@@ -168,7 +175,7 @@ impl<'a> Secrets<'a> {
             value.set_sensitive(true);
             head.headers.insert(HeaderName::from_static(name), value);
         }
-        Ok(body)
+        Ok(body.into_body())
     }
 
     /// The fields of an answer without values.
@@ -216,12 +223,33 @@ impl<'a> Secrets<'a> {
     }
 }
 
+/// A body before it is known whether its hash is needed.
+enum Outgoing {
+    Held(Bytes, OwnedSemaphorePermit),
+    Streamed(Body),
+}
+
+impl Outgoing {
+    fn into_body(self) -> Body {
+        match self {
+            Self::Held(bytes, place) => Held::body(bytes, place),
+            Self::Streamed(body) => body,
+        }
+    }
+}
+
 /// A whole body of at most so many bytes.
-async fn collect<B>(border: &Border, mut body: B, most: usize) -> Result<Bytes, Denial>
+async fn collect<B>(
+    border: &Border,
+    mut body: B,
+    most: usize,
+) -> Result<(Bytes, OwnedSemaphorePermit), Denial>
 where
     B: HttpBody<Data = Bytes, Error = BoxError> + Unpin,
 {
+    let gone = |_| denial(DenyReason::LimitConcurrency, "the sandbox's network ends");
     let all = async {
+        let place = Arc::clone(&border.held).acquire_owned().await.map_err(gone)?;
         let mut all = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| cut(&error))?;
@@ -231,7 +259,7 @@ where
             }
             all.extend_from_slice(&bytes);
         }
-        Ok(all.freeze())
+        Ok((all.freeze(), place))
     };
     let slow = || denial(DenyReason::TooSlow, "the body of a request did not end");
     timeout(border.limits.response_wait, all).await.map_err(|_| slow())?

@@ -250,3 +250,69 @@ fn the_organisations_proxy_is_gone_through() {
         assert!(!format!("{:?}", world.decisions()).contains("password"));
     });
 }
+
+#[test]
+fn a_program_that_does_not_read_is_given_up() {
+    block_on(async {
+        let mut setup = allow(&["a.test"]);
+        let short = Duration::from_millis(100);
+        setup.limits.idle = short;
+        setup.limits.response_wait = short;
+        setup.limits.request_wait = short;
+        setup.limits.connect_wait = short;
+        let world = World::new(&setup).await;
+        let mut stream = world.connect("a.test", 80);
+        stream.write_all(b"GET /large HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        let reasons: Vec<_> = world.decisions().into_iter().filter_map(|one| one.reason).collect();
+        assert_eq!(reasons, ["too_slow"]);
+    });
+}
+
+#[test]
+fn requests_are_signed_on_this_side() {
+    block_on(async {
+        let mut setup = allow(&["a.test"]);
+        let value = "AKIDEXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+        setup.secrets = vec![("AWS=env:AWS@a.test;sign=aws:us-east-1:service", value)];
+        let world = World::new(&setup).await;
+        let stream = world.trusting(world.connect("a.test", 443), "a.test", &["http/1.1"]).await;
+        let text = "POST /x?b=2&a=1 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\
+            Connection: close\r\n\r\nbody";
+        let reply = say(stream.unwrap(), text.as_bytes()).await;
+        assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+        let seen = world.seen.lock().unwrap().join("");
+        let signed = "authorization: AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/";
+        assert!(seen.contains(signed) && seen.ends_with("\nbody"), "{seen}");
+        assert!(!seen.contains("wJalrXUtnFEMI"), "{seen}");
+        assert_eq!(world.decisions()[0].secrets, ["AWS"]);
+    });
+}
+
+#[test]
+fn the_hosts_agent_lists_the_allowed_keys_only() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (outer, inner) = (folder.path().join("agent"), folder.path().join("inside"));
+        let agent = tokio::net::UnixListener::bind(&outer).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = agent.accept().await.unwrap();
+            let mut question = [0; 5];
+            stream.read_exact(&mut question).await.unwrap();
+            // One key, with its comment.
+            let body = b"\x0c\0\0\0\x01\0\0\0\x03key\0\0\0\x02hi";
+            stream.write_all(&(body.len() as u32).to_be_bytes()).await.unwrap();
+            stream.write_all(body).await.unwrap();
+        });
+        let listener = std::os::unix::net::UnixListener::bind(&inner).unwrap();
+        let sockets = EgressSockets { ssh_agent: Some(listener), ..EgressSockets::default() };
+        let setup = Setup { ssh_agent: Some(outer), ..Setup::default() };
+        let world = World::with_sockets(&setup, sockets, AddressRange::SYNTHETIC).await;
+        let mut client = tokio::net::UnixStream::connect(&inner).await.unwrap();
+        client.write_all(&[0, 0, 0, 1, 11]).await.unwrap();
+        let mut answer = [0; 9];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, [0, 0, 0, 5, 12, 0, 0, 0, 0], "the key is not one of the policy's");
+        drop(world);
+    });
+}

@@ -78,6 +78,8 @@ pub(super) struct Setup {
     pub(super) allow: Vec<&'static str>,
     pub(super) lookups: Vec<&'static str>,
     pub(super) limits: EgressLimits,
+    /// The host's SSH agent.
+    pub(super) ssh_agent: Option<std::path::PathBuf>,
     /// The organisation's proxy.
     pub(super) proxy: Option<&'static str>,
     /// Secrets as they are written, and their values.
@@ -124,6 +126,7 @@ impl World {
         let options = EgressOptions {
             secrets,
             range,
+            ssh_agent: setup.ssh_agent.clone(),
             limits: setup.limits.clone(),
             ..EgressOptions::new(policy, authority, upstream)
         };
