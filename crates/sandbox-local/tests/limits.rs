@@ -1,6 +1,12 @@
 //! What runs away is stopped, and a neighbour does not notice: as root, as root without control
 //! groups, and as an ordinary user.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 mod support;
 
@@ -302,6 +308,10 @@ async fn used_and_paused() {
     assert!(used.peak_memory_bytes > 20 << 20, "{used:?}");
     let all = lab.sandbox.metered().await.unwrap();
     assert!(all.cpu_ms >= used.cpu_ms && all.peak_memory_bytes > 10 << 20, "{all:?}");
+
+    // The guest's own limits are not a command's to set, though it may be the same user.
+    let (exit, said) = lab.run("prlimit --pid 1 --nofile=10:10 && echo set").await;
+    assert!(exit.code != 0 && !said.contains("set\n"), "{exit:?} {said:?}");
 
     // A pause holds when this side goes away and comes again.
     let key = lab.start("while :; do echo x >> beats; sleep 0.02; done").await;

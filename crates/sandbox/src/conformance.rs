@@ -2,7 +2,7 @@
 //!
 //! [`run`] takes any provider and checks the whole contract: processes, terminals, signals, output
 //! by offset, attaching after the harness was replaced, files and races over them, commits,
-//! workspaces, and how a sandbox ends. A check makes sandboxes of its own and removes them. Inside,
+//! workspaces, limits, and how a sandbox ends. A check makes sandboxes of its own and removes them. Inside,
 //! a POSIX shell and the usual small programs are expected.
 //!
 //! ```no_run
@@ -33,6 +33,7 @@ mod commits;
 mod escapes;
 mod files;
 mod lifecycle;
+mod limits;
 mod network;
 mod output;
 mod processes;
@@ -73,6 +74,7 @@ const CHECKS: &[(&str, Check)] = checks! {
         ports_inside nobody_listens;
     users: each_is_himself modes_hold_between_them processes_are_their_owners
         none_without_being_asked_for commands_of_nobody_are_somebodys;
+    limits: output time processor_time memory disk one_file processes metered paused;
     lifecycle: boots_differ found_again earlier_owners_are_refused shutdown_is_final
         destroyed_is_gone ends_with_its_connection ends_after_its_grace strange_handles;
 };

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use moat_core::{CallKey, Epoch, RunId, Seq};
 use moat_guest::{
-    ClientMessage, FrameDecoder, GuestMessage, OutputStream, Refusal, Reply, Request, StatKind,
-    StatRecord, Welcome, encode,
+    ClientMessage, FrameDecoder, GuestMessage, LimitName, LimitReached, Metered, OutputStream,
+    ProcessExit, Refusal, Reply, Request, StatKind, StatRecord, Welcome, encode,
 };
 use moat_sandbox::{Guest as _, GuestClient, GuestError, ProcessEvent, Root};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -231,6 +231,41 @@ async fn a_request_that_is_dropped_does_not_tear_the_stream() {
     };
     let (result, ()) = tokio::join!(client.processes(), answer);
     assert!(result.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_older_guest_is_not_asked_for_what_it_does_not_know() {
+    let (client, mut liar) = Liar::connected().await;
+    let asked = [client.pause().await, client.resume().await, client.metered().await.map(drop)];
+    assert!(asked.iter().all(|result| matches!(result, Err(GuestError::Unsupported(_)))));
+    // It was sent nothing that it would take for a breach of the protocol.
+    let answer = async {
+        let (id, request) = liar.hear_request().await;
+        assert_eq!(request, Request::Processes);
+        liar.reply(id, Reply::Processes(Vec::new()), &[]).await;
+    };
+    assert!(tokio::join!(client.processes(), answer).0.is_ok());
+}
+
+#[tokio::test]
+async fn numbers_that_a_guest_made_up_stay_countable() {
+    let (_client, mut liar, mut events, id, _) = attached().await;
+    let most = u64::MAX;
+    let metered = Metered { cpu_ms: most, peak_memory_bytes: most, ..Metered::default() };
+    let limit = LimitReached {
+        limit: LimitName::Memory,
+        allowed: most,
+        seen: Some(most),
+        hard: true,
+        ended: true,
+    };
+    let exit = ProcessExit { code: 0, limit: Some(limit), metered: Some(metered), wall_ms: 0 };
+    liar.say(&GuestMessage::Exited { listener: id, exit }, &[]).await;
+    let Some(ProcessEvent::Exited(exit)) = events.recv().await else { panic!("no exit") };
+    let (metered, limit) = (exit.metered.unwrap(), exit.limit.unwrap());
+    let bound = 1 << 53;
+    assert_eq!((metered.cpu_ms, metered.peak_memory_bytes), (bound, bound));
+    assert_eq!((limit.allowed, limit.seen), (bound, Some(bound)));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use moat_core::{CallKey, CallReport, Hash, OutputReport, SessionReport};
+use moat_core::{CallKey, CallReport, Hash, OutputReport, SandboxLimitReached, SessionReport};
 use moat_sandbox::{Command, GuestError, Root};
 
 use super::{CallEnd, SandboxCall, path};
@@ -190,15 +190,12 @@ impl Piece {
         let denied = context.denials.as_ref();
         let denied = denied.map(|all| all.since(self.denials, MOST_DENIALS)).unwrap_or_default();
         let code = progress.exit.as_ref().map(|exit| exit.code);
+        let reached = progress.exit.as_ref().and_then(|exit| exit.limit.as_ref());
         let text = Reply {
             chunk_id: &chunk_id(call.run.session, from),
             wall_seconds: self.began.elapsed().as_secs_f64(),
             exit_code: code.filter(|_| self.notice.is_none()),
-            limit: progress
-                .exit
-                .as_ref()
-                .and_then(|exit| exit.limit.as_ref())
-                .map(|reached| reached.limit.as_str()),
+            limit: reached.map(limit_text).as_deref(),
             denied: &denied,
             session_id: running.then_some(i64::from(self.session)),
             original_tokens: cut.original_tokens,
@@ -219,6 +216,8 @@ impl Piece {
             wall_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             session,
             output,
+            limit: reached.cloned(),
+            metered: progress.exit.as_ref().and_then(|exit| exit.metered),
             ..CallReport::default()
         };
         Ok(CallEnd::text(text, report))
@@ -243,6 +242,14 @@ impl Piece {
             path: Some(path.to_string_lossy().into_owned()),
             dropped: progress.dropped,
         })
+    }
+}
+
+/// What the model is told about a limit that the command reached.
+fn limit_text(reached: &SandboxLimitReached) -> String {
+    match reached.ended {
+        true => format!("{reached}; the command was killed"),
+        false => reached.to_string(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use moat_sandbox_local::{FenceState, FenceStatus};
+use moat_sandbox_local::{FenceState, FenceStatus, LimitState, LimitStatus};
 use serde_json::{Value, json};
 
 use crate::cli::{Global, JsonArg};
@@ -15,18 +15,23 @@ pub(crate) fn doctor(global: &Global, args: &JsonArg) -> anyhow::Result<Exit> {
     home.make()?;
     let provider = local_provider(&home)?;
     let fences = provider.fences()?;
+    let limits = provider.limits()?;
     let toolchains = provider.toolchains()?;
     let missing = fences.iter().any(|fence| fence.state == FenceState::Missing);
     let mut out = std::io::stdout().lock();
     if args.json {
         let rows: Vec<Value> = fences.iter().map(row).collect();
+        let limits: Vec<Value> = limits.iter().map(limit_row).collect();
         let report = json!({
             "v": 1, "version": env!("CARGO_PKG_VERSION"), "ready": !missing, "fences": rows,
+            "limits": limits,
             "toolchains": toolchains, "data_dir": home.data, "config_dir": home.config,
         });
         writeln!(out, "{report}")?;
     } else {
         print(&mut out, &fences)?;
+        writeln!(out, "\nlimits of sandboxes")?;
+        print_limits(&mut out, &limits)?;
         let found = if toolchains.is_empty() { "none".to_owned() } else { toolchains.join(", ") };
         writeln!(out, "\ntoolchains of your home that sandboxes see: {found}")?;
         writeln!(out, "data           {}", home.data.display())?;
@@ -68,6 +73,37 @@ fn print(out: &mut impl std::io::Write, fences: &[FenceStatus]) -> std::io::Resu
             for line in fence.remedy.lines() {
                 writeln!(out, "         > {line}")?;
             }
+        }
+    }
+    Ok(())
+}
+
+fn limit_word(state: LimitState) -> &'static str {
+    match state {
+        LimitState::Hard => "hard",
+        LimitState::Soft => "soft",
+        LimitState::Missing => "none",
+    }
+}
+
+fn limit_row(limit: &LimitStatus) -> Value {
+    json!({
+        "name": limit.name,
+        "what": limit.what,
+        "state": limit_word(limit.state),
+        "detail": limit.detail,
+        "remedy": limit.remedy,
+    })
+}
+
+fn print_limits(out: &mut impl std::io::Write, limits: &[LimitStatus]) -> std::io::Result<()> {
+    for limit in limits {
+        writeln!(out, "{:<8} {:<18} {}", limit_word(limit.state), limit.name, limit.what)?;
+        if !limit.detail.is_empty() {
+            writeln!(out, "         {}", limit.detail)?;
+        }
+        if !limit.remedy.is_empty() {
+            writeln!(out, "         > {}", limit.remedy)?;
         }
     }
     Ok(())

@@ -52,7 +52,7 @@ fn hierarchy(line: &str, cgroups: &str) -> Option<Hierarchy> {
 }
 
 /// Lines are `number:controllers:path`.
-fn own_path<'a>(cgroups: &'a str, is_it: impl Fn(&str) -> bool) -> Option<&'a str> {
+fn own_path(cgroups: &str, is_it: impl Fn(&str) -> bool) -> Option<&str> {
     cgroups.lines().find_map(|line| {
         let (_, rest) = line.split_once(':')?;
         let (controllers, path) = rest.split_once(':')?;
