@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use moat_core::{NetworkSettings, SandboxLimits, SandboxSettings};
 use moat_egress::policy::{Level, NetworkPolicy, Policy};
+use moat_egress::secret::SecretSpec;
 use moat_harness::network::to_settings;
 
 use crate::cli::OutfitArgs;
@@ -53,7 +54,23 @@ fn network(
         return Ok(None);
     }
     Policy::compose(levels.clone()).map_err(usage)?;
+    agree_to_sources(&levels)?;
     Ok(Some(to_settings(&levels)?))
+}
+
+/// An agent may come from anywhere: which of this host's values it gets, and for whom, is for the
+/// person to say.
+fn agree_to_sources(levels: &[(Level, NetworkPolicy)]) -> anyhow::Result<()> {
+    let of = |is_agent: bool| {
+        let levels = levels.iter().filter(move |(level, _)| (*level == Level::Agent) == is_agent);
+        levels.flat_map(|(_, policy)| &policy.secrets).filter(|spec| spec.source.is_some())
+    };
+    let open = |wanted: &&SecretSpec| !of(false).any(|spec| spec.name == wanted.name);
+    let Some(spec) = of(true).find(open) else { return Ok(()) };
+    Err(usage(format!(
+        "the agent wants the secret `{}` of this machine; to give it, say so: --secret '{spec}'",
+        spec.name
+    )))
 }
 
 /// `network.toml` of the configuration folder.

@@ -28,6 +28,9 @@ const FIXED: [(&str, &str); 13] = [
     ("PYTHONUNBUFFERED", "1"),
 ];
 
+/// Variables by which tool chains are told that there is no network.
+const OFFLINE: [&str; 1] = ["CARGO_NET_OFFLINE"];
+
 /// What decides about the environment, beside the fixed list.
 pub(crate) struct Circumstances<'a> {
     pub(crate) toolchains: &'a Toolchains,
@@ -75,6 +78,10 @@ pub(crate) fn compose(from: Circumstances<'_>) -> BTreeMap<String, String> {
         }
     }
     all.extend(from.user.iter().map(|(name, value)| (name.clone(), value.clone())));
+    if !from.network.is_empty() {
+        // Where there is a way out, what a tool chain says about there being none is wrong.
+        OFFLINE.iter().for_each(|name| drop(all.remove(*name)));
+    }
     all.extend(from.network);
     all.extend(from.wanted.iter().map(|(name, value)| (name.clone(), value.clone())));
     all
