@@ -23,6 +23,8 @@ const RECORD: &str = "cgroups.json";
 const PREFIX: &str = "moat-";
 /// Microseconds within which a share of the processor is held.
 const PERIOD_US: u64 = 100_000;
+/// Longer than anybody takes between making a group and moving a process into it.
+const TIME_TO_ENTER: Duration = Duration::from_secs(60);
 /// How long processes that were killed may take to leave their group.
 const LEAVING: Duration = Duration::from_secs(2);
 
@@ -93,6 +95,23 @@ impl Cgroups {
             refusals => refusals.join("; "),
         };
         Self { memory, pids, cpu, lacking }
+    }
+
+    /// Removes groups that nobody is in and whose folder went away without them. One that a sandbox
+    /// is being made in is younger; one that somebody is in the kernel keeps.
+    pub(crate) fn sweep(&self) {
+        for parent in [&self.memory, &self.pids, &self.cpu].into_iter().flatten() {
+            let Ok(entries) = fs::read_dir(&parent.path) else { continue };
+            for entry in entries.flatten() {
+                let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+                let made = entry.metadata().and_then(|metadata| metadata.modified());
+                let age = made.ok().and_then(|made| made.elapsed().ok()).unwrap_or_default();
+                if is_ours && age > TIME_TO_ENTER {
+                    // Somebody else may have been quicker.
+                    let _ = fs::remove_dir(entry.path());
+                }
+            }
+        }
     }
 
     pub(crate) fn holds_memory(&self) -> bool {
