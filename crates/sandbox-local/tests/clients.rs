@@ -67,8 +67,8 @@ const DIRECT: &[(&str, &str, &str)] = &[
     ),
     (
         "requests",
-        "python3 -c 'import requests'",
-        "python3 -c 'import os, requests\n\
+        "PYTHONPATH=/workspace/site python3 -c 'import requests'",
+        "PYTHONPATH=/workspace/site python3 -c 'import os, requests\n\
          s = requests.Session(); s.trust_env = False; s.verify = os.environ[\"REQUESTS_CA_BUNDLE\"]\n\
          print(s.get(\"https://api.test/requests\", timeout=20, headers={\"Authorization\": \"Bearer \" + os.environ[\"TOKEN\"]}).text)'",
     ),
@@ -98,8 +98,8 @@ const PROXIED: &[(&str, &str, &str)] = &[
     ),
     (
         "requests",
-        "python3 -c 'import requests'",
-        "python3 -c 'import os, requests\n\
+        "PYTHONPATH=/workspace/site python3 -c 'import requests'",
+        "PYTHONPATH=/workspace/site python3 -c 'import os, requests\n\
          print(requests.get(\"https://api.test/requests\", timeout=20, headers={\"Authorization\": \"Bearer \" + os.environ[\"TOKEN\"]}).text)'",
     ),
 ];
@@ -149,6 +149,8 @@ async fn clients(name: &str) {
         .await
         .unwrap();
 
+    bring_requests(&inside).await;
+
     for (client, probe, script) in DIRECT {
         fetches(name, &inside, &host, client, probe, script).await;
     }
@@ -164,6 +166,32 @@ async fn clients(name: &str) {
     is_refused(&inside).await;
     check(&egress.take_decisions().decisions);
     inside.provider.destroy(&inside.sandbox.handle()).await.unwrap();
+}
+
+/// Copies Python's `requests` from where this host's own Python has it, which the sandbox need not
+/// see.
+async fn bring_requests(inside: &Inside) {
+    let script = "import requests, urllib3, idna, certifi, charset_normalizer as c\n\
+        for m in (requests, urllib3, idna, certifi, c): print(m.__path__[0])";
+    let Ok(found) = Command::new("python3").args(["-c", script]).output() else { return };
+    for package in String::from_utf8_lossy(&found.stdout).lines() {
+        let package = Path::new(package);
+        let mut folders = vec![package.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let extension = path.extension().and_then(|extension| extension.to_str());
+                if path.is_dir() {
+                    folders.push(path);
+                } else if matches!(extension, Some("py" | "pem" | "json")) {
+                    let inner = path.strip_prefix(package.parent().unwrap()).unwrap();
+                    let content = std::fs::read(&path).unwrap();
+                    let to = Path::new("site").join(inner);
+                    inside.guest.write(Root::Workspace, &to, &content, 0o644).await.unwrap();
+                }
+            }
+        }
+    }
 }
 
 async fn start(
