@@ -12,8 +12,6 @@
 
 mod lock;
 mod store;
-#[cfg(test)]
-mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +20,8 @@ use std::time::SystemTime;
 use crate::layout::Layout;
 use crate::source::Found;
 use crate::{
-    Digest, Image, ImageConfig, ImageError, ImageLimits, ImageReference, Unpack, docker_archive,
+    Digest, Image, ImageConfig, ImageError, ImageLimits, ImageReference, RegistryName,
+    RegistryPassword, Unpack, docker_archive,
 };
 use store::Store;
 
@@ -52,11 +51,21 @@ pub enum Progress {
 /// Hears what is being done.
 pub type OnProgress = dyn Fn(Progress) + Send + Sync;
 
+/// Says what to tell a registry, by its host; `None`: nothing is said.
+pub type Passwords = dyn Fn(&str) -> Option<RegistryPassword> + Send + Sync;
+
 /// Unpacked images.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ImageCache {
     folder: PathBuf,
     limits: ImageLimits,
+    passwords: Arc<Passwords>,
+}
+
+impl std::fmt::Debug for ImageCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageCache").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 /// An unpacked image in the cache.
@@ -77,7 +86,14 @@ pub struct CachedImage {
 impl ImageCache {
     /// Keeps images below `folder`, which is made when it is needed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), limits: ImageLimits::default() }
+        let (folder, limits) = (folder.into(), ImageLimits::default());
+        Self { folder, limits, passwords: Arc::new(|_| None) }
+    }
+
+    /// With passwords for registries, which are asked for when an image is fetched from one.
+    #[must_use]
+    pub fn with_passwords(self, passwords: Arc<Passwords>) -> Self {
+        Self { passwords, ..self }
     }
 
     /// With other bounds.
@@ -111,11 +127,7 @@ impl ImageCache {
                 apart(move || Layout::archive(&file)?.find(tag.as_deref(), &limits)).await?
             }
             ImageReference::Registry(name) => {
-                return Err(ImageError::Registry {
-                    registry: name.registry,
-                    reason: "registries are not spoken to yet".to_owned(),
-                    retryable: false,
-                });
+                return self.fetch_from_registry(reference, &name, unpack, progress).await;
             }
         };
         self.unpack(reference, found, unpack, progress).await
@@ -133,6 +145,18 @@ impl ImageCache {
             return Ok(cached.image);
         }
         let lock = lock::wait(store.lock_file()).await?;
+        self.unpack_locked(lock, store, reference, found, unpack, progress).await
+    }
+
+    async fn unpack_locked(
+        &self,
+        lock: lock::Lock,
+        store: Store,
+        reference: &ImageReference,
+        found: Found,
+        unpack: Arc<dyn Unpack>,
+        progress: Arc<OnProgress>,
+    ) -> Result<Image, ImageError> {
         let (limits, name) = (self.limits, reference.to_string());
         apart(move || {
             let image = match store.find()? {
@@ -143,6 +167,46 @@ impl ImageCache {
             Ok(image)
         })
         .await
+    }
+
+    /// Layers are fetched only for an image that is not there, by one of those who want it.
+    #[cfg(feature = "registry")]
+    async fn fetch_from_registry(
+        &self,
+        reference: &ImageReference,
+        name: &RegistryName,
+        unpack: Arc<dyn Unpack>,
+        progress: Arc<OnProgress>,
+    ) -> Result<Image, ImageError> {
+        let password = (self.passwords)(&name.registry);
+        let remote = crate::registry::Remote::find(name, password, &self.limits).await?;
+        let store = Store::new(&self.folder, &remote.digest, unpack.owners());
+        if let Some(cached) = store.find()? {
+            return Ok(cached.image);
+        }
+        let lock = lock::wait(store.lock_file()).await?;
+        if let Some(cached) = store.find()? {
+            return Ok(cached.image);
+        }
+        let downloads = store.downloads()?;
+        let found = remote.fetch(downloads.path(), &*progress).await?;
+        self.unpack_locked(lock, store, reference, found, unpack, progress).await
+    }
+
+    #[cfg(not(feature = "registry"))]
+    async fn fetch_from_registry(
+        &self,
+        _: &ImageReference,
+        name: &RegistryName,
+        _: Arc<dyn Unpack>,
+        _: Arc<OnProgress>,
+    ) -> Result<Image, ImageError> {
+        let _ = &self.passwords;
+        Err(ImageError::Registry {
+            registry: name.registry.clone(),
+            reason: "this program was built without a client for registries".to_owned(),
+            retryable: false,
+        })
     }
 
     /// All images in the cache. Blocks.

@@ -25,13 +25,15 @@ mod layout;
 mod limits;
 mod manifest;
 mod reference;
+#[cfg(feature = "registry")]
+mod registry;
 mod source;
 mod unpack;
 
-pub use cache::{CachedImage, ImageCache, OnProgress, Progress};
+pub use cache::{CachedImage, ImageCache, OnProgress, Passwords, Progress};
 pub use config::{Image, ImageConfig};
 pub use digest::Digest;
 pub use error::ImageError;
 pub use limits::ImageLimits;
-pub use reference::{ImageReference, RegistryName};
+pub use reference::{ImageReference, RegistryName, RegistryPassword};
 pub use unpack::{LayerBounds, LayerCount, Unpack, UnpackError};

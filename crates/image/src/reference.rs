@@ -51,6 +51,21 @@ pub struct RegistryName {
     pub digest: Option<Digest>,
 }
 
+/// What one says to a registry to be let in. Not shown in any text.
+#[derive(Clone)]
+pub struct RegistryPassword {
+    /// The user.
+    pub user: String,
+    /// The password, or a token that stands for one.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryPassword").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 const DEFAULT_REGISTRY: &str = "docker.io";
 
 impl RegistryName {

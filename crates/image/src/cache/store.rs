@@ -56,6 +56,23 @@ impl Store {
         self.images.join(&self.key)
     }
 
+    /// A folder for layers on their way, emptied of what somebody who died left there. The lock has
+    /// to be held.
+    #[cfg(feature = "registry")]
+    pub(super) fn downloads(&self) -> Result<Downloads, ImageError> {
+        let start = format!(".fetch-{}-", self.key);
+        for entry in fs::read_dir(&self.images).map_err(ImageError::file("list", &self.images))? {
+            let entry = entry.map_err(ImageError::file("list", &self.images))?;
+            if entry.file_name().to_string_lossy().starts_with(&start) {
+                drop(Downloads(entry.path()));
+            }
+        }
+        let downloads = Downloads(self.images.join(format!("{start}{:016x}", self.random()?)));
+        let made = DirBuilder::new().mode(0o700).create(&downloads.0);
+        made.map_err(ImageError::file("make", &downloads.0))?;
+        Ok(downloads)
+    }
+
     /// The image, if it is there: then it is whole.
     pub(super) fn find(&self) -> Result<Option<CachedImage>, ImageError> {
         let place = self.place();
@@ -98,9 +115,7 @@ impl Store {
         progress: &OnProgress,
     ) -> Result<Image, ImageError> {
         self.remove_leftovers(unpack)?;
-        let random = getrandom::u64().map_err(|error| {
-            ImageError::file("name a folder in", &self.images)(std::io::Error::other(error))
-        })?;
+        let random = self.random()?;
         let new = self.images.join(format!(".new-{}-{random:016x}", self.key));
         let done = self.fill(&new, found, reference, unpack, limits, progress);
         if done.is_err() {
@@ -111,6 +126,12 @@ impl Store {
         let cached = self.find()?;
         let gone = || ImageError::malformed("the cache", "an image that was just unpacked is gone");
         cached.map(|cached| cached.image).ok_or_else(gone)
+    }
+
+    fn random(&self) -> Result<u64, ImageError> {
+        getrandom::u64().map_err(|error| {
+            ImageError::file("name a folder in", &self.images)(std::io::Error::other(error))
+        })
     }
 
     fn fill(
@@ -175,6 +196,32 @@ impl Store {
             Err(error) => return Err(ImageError::file("remove", &place)(error)),
         }
         self.remove_leftovers(unpack)
+    }
+}
+
+/// Layers on their way; removed when this is dropped.
+#[cfg(feature = "registry")]
+pub(super) struct Downloads(PathBuf);
+
+#[cfg(feature = "registry")]
+impl Downloads {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(feature = "registry")]
+impl Drop for Downloads {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by whoever fetches the image next.
+        let _ = self.remove();
     }
 }
 
