@@ -415,6 +415,7 @@ async fn hostile_layers_are_refused_or_confined() {
             Tar::default().symlink("l", secret).file("l", b"harm"),
         ),
     ];
+    let mut broken = Vec::new();
     for (what, member, tar) in cases {
         let top = tempfile::tempdir().unwrap();
         let provider = support::provider(top.path());
@@ -422,10 +423,15 @@ async fn hostile_layers_are_refused_or_confined() {
         match (unpack(&provider, top.path(), &built).await, member) {
             (Err(refused), Some(member)) => {
                 let said = refused.to_string();
-                assert!(said.starts_with("layer 2") && said.contains(member), "{what}: {said}");
+                if !said.starts_with("layer 2") || !said.contains(member) {
+                    broken.push(format!("{what}: {said}"));
+                }
             }
             (Ok(image), None) => provider.unpacker(&[]).remove(&image.folder).unwrap(),
-            (outcome, _) => panic!("{what}: {outcome:?}"),
+            (outcome, _) => {
+                broken.push(format!("{what}: {outcome:?}"));
+                continue;
+            }
         }
         let left: Vec<_> = std::fs::read_dir(top.path().join("cache/images"))
             .unwrap()
@@ -436,4 +442,5 @@ async fn hostile_layers_are_refused_or_confined() {
         assert_eq!(std::fs::read(secret).unwrap(), b"host", "{what}");
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1, "{what}");
     }
+    assert!(broken.is_empty(), "broken:\n{}", broken.join("\n"));
 }
