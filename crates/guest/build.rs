@@ -38,6 +38,9 @@ fn build() -> Result<(), String> {
         .arg(Path::new(&folder).join("program/Cargo.toml"))
         .arg("--target-dir")
         .arg(&build_dir);
+    if env::var_os("CARGO_FEATURE_MUTATIONS").is_some() {
+        cargo.args(["--features", "mutations"]);
+    }
     forget_outer_build(&mut cargo);
     // With an explicit target these flags do not reach build scripts and macros.
     cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");

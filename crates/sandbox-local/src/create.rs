@@ -98,6 +98,8 @@ pub(crate) fn create(
     missing: &BTreeSet<Fence>,
 ) -> Result<Newborn, StepFailed> {
     system::check_devices()?;
+    #[cfg(feature = "mutations")]
+    let missing = &place.options.left_out.fences(missing);
     check(spec)?;
     let (id, identity, folder) = claim(place, &spec.accounts)?;
     let started = Cast::new(place, spec, identity).and_then(|cast| {
@@ -177,7 +179,8 @@ fn claim(place: &Place<'_>, accounts: &Accounts) -> Result<(String, Identity, Fo
     for _ in 0..64 {
         let (number, identity) = if place.private {
             let base = any_range().map_err(failed)?;
-            (u64::from(base), Identity::private(base))
+            let own = place.options.left_out().stands(Fence::User.name());
+            (u64::from(base), Identity::private(if own { base } else { 0 }))
         } else {
             let random = getrandom::u64().map_err(io::Error::other).map_err(failed)?;
             (random, one_user(accounts)?)
@@ -222,10 +225,16 @@ fn start(
     let id = folder.path().file_name().unwrap_or_default().to_string_lossy();
     let group = prepared.cgroups.make(&id, &place.limits, folder.path())?;
     let config = config(place, spec, cast, &group, network.as_ref(), trust.is_some())?;
+    let left_out = place.options.left_out();
+    #[cfg(feature = "mutations")]
+    let everything = left_out.system();
+    #[cfg(not(feature = "mutations"))]
+    let everything = None;
     let mut parts = Parts {
         identity,
         missing,
-        system: &prepared.system,
+        left_out: &left_out,
+        system: everything.as_ref().unwrap_or(&prepared.system),
         toolchains: &prepared.toolchains,
         filter: &prepared.filter,
         folder: folder.path(),
@@ -321,7 +330,7 @@ fn config(
     let prepared = place.prepared;
     let path = |root: Root| RawBytes::from_path(root.path());
     let grace = u64::try_from(spec.orphan_grace.as_millis()).unwrap_or(u64::MAX);
-    let config = GuestConfig {
+    let mut config = GuestConfig {
         epoch: spec.epoch.0,
         orphan_grace_ms: grace,
         start_grace_ms: 30_000,
@@ -349,6 +358,7 @@ fn config(
         max_processes: 1024,
         limits: limits::for_guest(&place.limits, group, &cast.identity),
     };
+    mutate(place, &cast.identity, &mut config);
     let write = || -> io::Result<OwnedFd> {
         let mut file = File::from(memfd_create("moat-config", MemfdFlags::CLOEXEC)?);
         file.write_all(&serde_json::to_vec(&config)?)?;
@@ -357,3 +367,15 @@ fn config(
     };
     write().map_err(|error| StepFailed::new("write the guest's configuration", error))
 }
+
+/// What a test leaves out of the guest's work.
+#[cfg(feature = "mutations")]
+fn mutate(place: &Place<'_>, identity: &Identity, config: &mut GuestConfig) {
+    let left_out = &place.options.left_out;
+    left_out.environment(&mut config.environment);
+    config.uid = left_out.user(config.uid, identity.guest());
+    config.gid = left_out.user(config.gid, identity.guest());
+}
+
+#[cfg(not(feature = "mutations"))]
+fn mutate(_place: &Place<'_>, _identity: &Identity, _config: &mut GuestConfig) {}

@@ -22,6 +22,7 @@ mod identity;
 mod image;
 mod landlock;
 mod launcher;
+mod left_out;
 mod limits;
 mod network;
 mod options;
@@ -41,6 +42,8 @@ mod trust;
 mod unpacker;
 
 pub use fences::{Fence, FenceState, FenceStatus, UnknownFence};
+#[cfg(feature = "mutations")]
+pub use left_out::LeftOut;
 pub use limits::{LimitState, LimitStatus};
 pub use options::LocalOptions;
 pub use provider::LocalProvider;

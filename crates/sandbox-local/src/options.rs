@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use moat_core::SandboxLimits;
 
+use crate::left_out::LeftOut;
+
 /// What a [`LocalProvider`](crate::LocalProvider) is told. It looks at nothing else: neither at
 /// the process's environment nor for a home folder.
 #[derive(Clone, Debug)]
@@ -25,6 +27,9 @@ pub struct LocalOptions {
     pub control_groups: bool,
     /// Bytes of output that the guest keeps per process until they are acknowledged.
     pub output_spool: u32,
+    /// What a test leaves out of sandboxes.
+    #[cfg(feature = "mutations")]
+    pub left_out: LeftOut,
 }
 
 impl LocalOptions {
@@ -37,6 +42,16 @@ impl LocalOptions {
             limits: SandboxLimits::default(),
             control_groups: true,
             output_spool: 4 << 20,
+            #[cfg(feature = "mutations")]
+            left_out: LeftOut::default(),
         }
+    }
+
+    /// What is left out: nothing, but in tests.
+    pub(crate) fn left_out(&self) -> LeftOut {
+        #[cfg(feature = "mutations")]
+        return self.left_out.clone();
+        #[cfg(not(feature = "mutations"))]
+        LeftOut::default()
     }
 }

@@ -24,11 +24,14 @@ impl Slot {
     pub(crate) const PROGRAM: Self = Self(2);
     /// The tree with shifted owners, if the plan has one.
     pub(crate) const SHIFTED: Self = Self(3);
+    /// What a test leaves open.
+    #[cfg(feature = "mutations")]
+    pub(crate) const LEAK: Self = Self(255);
     const FIRST_FREE: u32 = 4;
 }
 
 /// One thing that the launcher does. Paths are relative to the new root while it is being made.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Step<'a> {
     MakePrivate(&'a Path),
     Open {
@@ -171,6 +174,8 @@ pub(crate) struct Plan {
     fence: Option<Fence>,
     next_slot: u32,
     old_kernel: bool,
+    #[cfg(feature = "mutations")]
+    left_out: crate::left_out::LeftOut,
 }
 
 impl Plan {
@@ -190,12 +195,20 @@ impl Plan {
             fence: None,
             next_slot: Slot::FIRST_FREE,
             old_kernel: false,
+            #[cfg(feature = "mutations")]
+            left_out: crate::left_out::LeftOut::default(),
         }
     }
 
     /// Sets mount attributes as kernels before 5.12 need it.
     pub(crate) fn as_on_old_kernels(&mut self) {
         self.old_kernel = true;
+    }
+
+    /// Steps added from now on lack what a test leaves out.
+    #[cfg(feature = "mutations")]
+    pub(crate) fn leave_out(&mut self, left_out: &crate::left_out::LeftOut) {
+        self.left_out = left_out.clone();
     }
 
     /// Steps added from now on fail for want of this fence.
@@ -212,6 +225,10 @@ impl Plan {
 
     /// Adds a step; `name` completes the sentence "cannot …".
     pub(crate) fn push(&mut self, name: impl Into<Cow<'static, str>>, step: &Step<'_>) {
+        #[cfg(feature = "mutations")]
+        let Some(step) = self.left_out.change(*step) else { return };
+        #[cfg(feature = "mutations")]
+        let step = &step;
         self.names.push((name.into(), self.fence));
         let mut payload = Vec::with_capacity(128);
         let code = encode(step, self.old_kernel, &mut payload);

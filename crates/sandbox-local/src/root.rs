@@ -19,6 +19,7 @@ use moat_core::SandboxLimits;
 use crate::fences::Fence;
 use crate::folder;
 use crate::identity::Identity;
+use crate::left_out::{LeftOut, defence};
 use crate::limits::{AFTER_COUNTERS_FD, Counters};
 use crate::network::{Network, RESOLV_CONF};
 use crate::plan::{Plan, Slot, Step, attribute};
@@ -42,6 +43,8 @@ pub(crate) const NETWORK_FD: i32 = AFTER_COUNTERS_FD;
 pub(crate) struct Parts<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) missing: &'a BTreeSet<Fence>,
+    /// What a test leaves out of it.
+    pub(crate) left_out: &'a LeftOut,
     pub(crate) system: &'a [Shown],
     pub(crate) toolchains: &'a Toolchains,
     pub(crate) filter: &'a Filter,
@@ -124,13 +127,19 @@ impl Parts<'_> {
 pub(crate) fn plan(parts: &Parts<'_>) -> Plan {
     let mut namespaces = parts.identity.namespaces(parts.namespaces());
     namespaces.shifted = parts.image.and_then(ImageRoot::shifted);
+    #[cfg(feature = "mutations")]
+    parts.left_out.identify(&mut namespaces);
     let mut plan = Plan::new(&namespaces);
+    #[cfg(feature = "mutations")]
+    plan.leave_out(parts.left_out);
     if parts.old_kernel {
         plan.as_on_old_kernels();
     }
     plan.relies_on(Some(Fence::Mount));
     plan.push("set mounts apart from the host's", &Step::MakePrivate(Path::new("/")));
     let sources = Sources::open(&mut plan, parts);
+    #[cfg(feature = "mutations")]
+    parts.left_out.open_leak(&mut plan);
     begin_root(&mut plan, parts);
 
     match parts.image {
@@ -156,6 +165,18 @@ fn compose(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
             Shown::Bound { path, folder } => tree.bind(*slot, path, *folder, READ_ONLY),
         }
     }
+    // Never among the host's own files.
+    if parts.left_out.stands(defence::FILES) {
+        settings(tree, parts);
+    }
+    devices(tree, sources);
+    memory(tree, parts);
+    private_proc(tree, parts, sources);
+    own_folders(tree, sources);
+    trusted(tree, parts, sources);
+}
+
+fn settings(tree: &mut Tree<'_>, parts: &Parts<'_>) {
     for (path, content) in SETTINGS {
         let content = match (path, parts.network) {
             ("etc/resolv.conf", Some(_)) => RESOLV_CONF,
@@ -176,11 +197,6 @@ fn compose(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
     }
     tree.folder(Path::new("sys"));
     tree.link(Path::new("var/tmp"), OsStr::new("/tmp"));
-    devices(tree, sources);
-    memory(tree, parts);
-    private_proc(tree, parts, sources);
-    own_folders(tree, sources);
-    trusted(tree, parts, sources);
 }
 
 const READ_ONLY: u32 = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEVICES;
@@ -190,6 +206,8 @@ const WRITABLE: u32 = attribute::NO_SUID | attribute::NO_DEVICES;
 struct Sources<'a> {
     shown: Vec<(Slot, &'a Shown)>,
     devices: Vec<(Slot, &'static str)>,
+    /// All of the host's devices, where a test leaves the choice out.
+    host_devices: Option<Slot>,
     proc: Option<Slot>,
     workspace: Slot,
     home: Slot,
@@ -221,6 +239,8 @@ impl<'a> Sources<'a> {
         Self {
             shown,
             devices: devices.into(),
+            host_devices: (!parts.left_out.stands(defence::DEVICES))
+                .then(|| open(plan, Path::new("/dev"), false)),
             proc,
             workspace: open(plan, &parts.folder.join("workspace"), false),
             home: open(plan, &parts.folder.join("home"), false),
@@ -275,6 +295,10 @@ fn begin_root(plan: &mut Plan, parts: &Parts<'_>) {
 }
 
 fn devices(tree: &mut Tree<'_>, sources: &Sources<'_>) {
+    if let Some(slot) = sources.host_devices {
+        tree.bind(slot, Path::new("dev"), true, 0);
+        return;
+    }
     for (slot, name) in &sources.devices {
         // Without `nodev`, or they would not work.
         let attributes = attribute::NO_SUID | attribute::NO_EXEC;
@@ -296,8 +320,11 @@ fn memory(tree: &mut Tree<'_>, parts: &Parts<'_>) {
         options.push_str(&format!(",{name}={}", limit.max(1)));
     }
     let flags = libc::MS_NOSUID | libc::MS_NODEV;
-    tree.mount("tmpfs", Path::new("tmp"), flags, &options);
-    tree.mount("tmpfs", Path::new("dev/shm"), flags, &options);
+    for (path, defence) in [("tmp", defence::FILES), ("dev/shm", defence::DEVICES)] {
+        if parts.left_out.stands(defence) {
+            tree.mount("tmpfs", Path::new(path), flags, &options);
+        }
+    }
 }
 
 fn private_proc(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
@@ -449,14 +476,12 @@ fn give_up(plan: &mut Plan, parts: &Parts<'_>, sockets: &[Slot], counters: &[(Sl
         plan.push("end", &Step::Exit);
         return;
     }
+    let keep = (NETWORK_FD as usize + sockets.len()) as u32;
+    #[cfg(feature = "mutations")]
+    let keep = parts.left_out.pass_leak(plan, keep);
     plan.push(
         "start the guest",
-        &Step::Execute {
-            slot: Slot::PROGRAM,
-            keep: (NETWORK_FD as usize + sockets.len()) as u32,
-            arguments: &["moat-guest"],
-            variables: &[],
-        },
+        &Step::Execute { slot: Slot::PROGRAM, keep, arguments: &["moat-guest"], variables: &[] },
     );
 }
 

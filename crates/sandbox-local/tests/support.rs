@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub(crate) mod inside;
+pub(crate) mod suite;
 
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};

@@ -96,7 +96,9 @@ impl Limits {
     /// In a child that becomes a command: what the kernel holds each process to.
     pub(crate) fn restrict(&self) {
         let config = &self.config;
-        sys::set_limit(libc::RLIMIT_CORE, 0, 0);
+        if crate::left_out::stands("limits") {
+            sys::set_limit(libc::RLIMIT_CORE, 0, 0);
+        }
         if let Some(count) = config.open_files {
             sys::set_limit(libc::RLIMIT_NOFILE, count, count);
         }

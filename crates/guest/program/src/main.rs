@@ -15,6 +15,7 @@ mod files;
 mod folder_job;
 mod freeze;
 mod job;
+mod left_out;
 mod limits;
 mod network;
 mod poll;

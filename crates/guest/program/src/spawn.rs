@@ -15,6 +15,7 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::files::Identity;
+use crate::left_out::stands;
 use crate::limits::Limits;
 use crate::sys;
 
@@ -159,7 +160,9 @@ impl<'a> Child<'a> {
 /// Gives up everything that the guest has and a command must not have.
 fn enter(plan: &Plan<'_>) -> Result<(), (String, io::Error)> {
     let step = |name: &'static str| move |error: Errno| (name.to_owned(), error.into());
-    rustix::process::setsid().map_err(step("begin a session"))?;
+    if stands("session") {
+        rustix::process::setsid().map_err(step("begin a session"))?;
+    }
     if plan.tty.is_some() {
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
             .map_err(step("take the terminal"))?;
@@ -168,8 +171,12 @@ fn enter(plan: &Plan<'_>) -> Result<(), (String, io::Error)> {
     sys::set_mark(plan.mark);
     plan.limits.restrict();
     plan.identity.become_for_good().map_err(|error| ("change the user".to_owned(), error))?;
-    plan.identity.drop_capabilities().map_err(step("drop capabilities"))?;
-    rustix::thread::set_no_new_privs(true).map_err(step("set no_new_privs"))?;
+    if stands("capabilities") {
+        plan.identity.drop_capabilities().map_err(step("drop capabilities"))?;
+    }
+    if stands("no-new-privileges") {
+        rustix::thread::set_no_new_privs(true).map_err(step("set no_new_privs"))?;
+    }
     if plan.tied {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
             .map_err(step("set the death signal"))?;

@@ -19,6 +19,7 @@ fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
     let plan = plan(&Parts {
         identity: &identity,
         missing: &BTreeSet::new(),
+        left_out: &LeftOut::default(),
         system: &prepared.system,
         toolchains: &prepared.toolchains,
         filter: &prepared.filter,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use moat_core::{CallKey, Epoch, RunId, Seq};
 use moat_sandbox::{
-    Command, Guest, OutputStream, ProcessEvent, Provider as _, Sandbox, SandboxSpec,
+    Command, Guest, OutputStream, ProcessEvent, Provider as _, Sandbox, SandboxError, SandboxSpec,
 };
-use moat_sandbox_local::LocalProvider;
+use moat_sandbox_local::{LocalOptions, LocalProvider};
 
 pub(crate) struct Inside {
     pub(crate) provider: LocalProvider,
@@ -21,17 +21,26 @@ pub(crate) struct Inside {
 
 impl Inside {
     pub(crate) async fn new(change: impl FnOnce(&mut SandboxSpec)) -> Self {
+        Self::with(|_| (), change).await.unwrap()
+    }
+
+    pub(crate) async fn with(
+        configure: impl FnOnce(&mut LocalOptions),
+        change: impl FnOnce(&mut SandboxSpec),
+    ) -> Result<Self, SandboxError> {
         let top = tempfile::tempdir().unwrap();
-        let provider = super::provider(top.path());
+        let mut options = LocalOptions::new(super::state_folder(top.path()));
+        configure(&mut options);
+        let provider = LocalProvider::new(options).unwrap();
         let run = RunId::generate();
         let mut spec = SandboxSpec {
             orphan_grace: Duration::from_secs(60),
             ..SandboxSpec::new(run, Epoch(1))
         };
         change(&mut spec);
-        let sandbox = provider.create(&spec).await.unwrap();
+        let sandbox = provider.create(&spec).await?;
         let guest = sandbox.guest();
-        Self { provider, sandbox, guest, run, top }
+        Ok(Self { provider, sandbox, guest, run, top })
     }
 
     /// Where its provider keeps everything.
@@ -67,6 +76,8 @@ impl Inside {
                     read = offset + bytes.len() as u64;
                     if stream == OutputStream::Stdout {
                         said.extend(bytes);
+                    } else {
+                        print!("{}", String::from_utf8_lossy(&bytes));
                     }
                 }
                 ProcessEvent::Exited(exit) => {

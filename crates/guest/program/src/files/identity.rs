@@ -45,7 +45,9 @@ impl Identity {
 
     /// In a child: becomes the commands' user, with no way back.
     pub(crate) fn become_for_good(&self) -> io::Result<()> {
-        drop_bounding_set(self.keep);
+        if crate::left_out::stands("capabilities") {
+            drop_bounding_set(self.keep);
+        }
         let (uid, gid) = (Uid::from_raw(self.command.0), Gid::from_raw(self.command.1));
         let groups = set_thread_groups(&self.groups);
         if self.own == self.command {

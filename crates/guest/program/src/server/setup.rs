@@ -21,6 +21,8 @@ impl Server {
         let listener = sys::adopt(LISTENER_FD).map_err(failed("take over the socket"))?;
         let config = sys::adopt(CONFIG_FD).map_err(failed("take over the configuration"))?;
         let config = read_config(config)?;
+        #[cfg(feature = "mutations")]
+        crate::left_out::remember(&config.environment);
         let outputs = config.outputs_fd.map(sys::adopt).transpose();
         let outputs = outputs.map_err(failed("take over the outputs folder"))?;
         let network = config.network_fds.iter().map(|fd| sys::adopt(*fd)).collect::<Result<_, _>>();
@@ -77,7 +79,11 @@ fn read_config(fd: OwnedFd) -> Result<GuestConfig, String> {
 fn hide(first_process: bool) -> rustix::io::Result<()> {
     rustix::thread::set_name(c"moat-guest")?;
     // Nobody of the same user may trace it or look into its memory and descriptors.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    if crate::left_out::stands("dumpable") {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    } else {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+    }
     rustix::process::umask(Mode::from_raw_mode(0o022));
     if !first_process {
         // Orphans come to the guest, as they would to a first process.
