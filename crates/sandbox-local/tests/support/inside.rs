@@ -76,8 +76,6 @@ impl Inside {
                     read = offset + bytes.len() as u64;
                     if stream == OutputStream::Stdout {
                         said.extend(bytes);
-                    } else {
-                        print!("{}", String::from_utf8_lossy(&bytes));
                     }
                 }
                 ProcessEvent::Exited(exit) => {
