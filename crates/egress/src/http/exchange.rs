@@ -1,6 +1,7 @@
 use std::error::Error as _;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, PROXY_AUTHORIZATION};
@@ -10,6 +11,7 @@ use moat_core::EgressDecision;
 use tokio::time::timeout;
 
 use super::body::{Body, Counted, Decision, Ended, OnDenial};
+use super::put::Heard;
 use super::secrets::{Filled, Secrets};
 use super::{Conn, Origin, headers, refusal, target, websocket};
 use crate::border::{Border, Subject, denial};
@@ -33,7 +35,8 @@ pub(super) async fn request(
     let subject = origin.subject().request(head.method.as_str(), secrets.path(&head));
     match decide(conn, origin, &head) {
         Ok(allowed) => {
-            let exchange = Exchange { conn, origin, subject: &subject, allowed, secrets };
+            let recorded = Arc::default();
+            let exchange = Exchange { conn, origin, subject: &subject, allowed, secrets, recorded };
             match exchange.run(head, body).await {
                 Ok(response) => response,
                 Err(denied) => exchange.refused(&denied),
@@ -66,6 +69,8 @@ pub(super) struct Exchange<'a> {
     pub(super) subject: &'a Subject,
     pub(super) allowed: Allowed,
     pub(super) secrets: Secrets<'a>,
+    /// What ended a body is recorded where it did: there may be nobody left to tell.
+    pub(super) recorded: Arc<AtomicBool>,
 }
 
 impl Exchange<'_> {
@@ -74,6 +79,9 @@ impl Exchange<'_> {
     }
 
     fn refused(&self, denied: &Denial) -> Response<Body> {
+        if self.recorded.load(Ordering::Relaxed) {
+            return refusal::response(denied);
+        }
         refusal::refuse(self.border(), self.subject, denied)
     }
 
@@ -86,9 +94,9 @@ impl Exchange<'_> {
         // Bytes are counted on the program's side, for the decision that is made below.
         let counted = Decision::default();
         let body = self.counted(body, &counted, Direction::Out);
-        let report = self.reporter();
+        let heard = Heard { names: self.reporter(), denial: self.on_denial() };
         let body =
-            self.secrets.complete(self.border(), &mut head, &mut filled, body, report).await?;
+            self.secrets.complete(self.border(), &mut head, &mut filled, body, heard).await?;
         let decision = self.allow(mem::take(&mut filled.names));
         counted.set(&decision);
         let request = self.rewritten(head, filled, body)?;
@@ -135,7 +143,11 @@ impl Exchange<'_> {
     /// Records what ends a body.
     fn on_denial(&self) -> OnDenial {
         let (border, subject) = (Arc::clone(self.border()), self.subject.clone());
-        Box::new(move |denied| border.deny(&subject, denied))
+        let recorded = Arc::clone(&self.recorded);
+        Box::new(move |denied| {
+            recorded.store(true, Ordering::Relaxed);
+            border.deny(&subject, denied);
+        })
     }
 
     /// The request as it leaves: the URL is put together from what was decided about, not taken

@@ -8,11 +8,19 @@ use hyper::HeaderMap;
 use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::HeaderValue;
 
-use super::body::{BoxError, Ended};
+use super::body::{BoxError, Ended, OnDenial};
 use crate::policy::Host;
 use crate::secret::{RequestBody, ResponseBody, SecretProblem, Towards};
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+
+/// Who is told what a body held.
+pub(super) struct Heard {
+    /// Names of the secrets that were put in, once, at the end.
+    pub(super) names: Box<dyn Fn(Vec<String>) + Send>,
+    /// Why it must not go out.
+    pub(super) denial: OnDenial,
+}
 
 /// The body of a request with its secrets.
 pub(super) struct Put<B> {
@@ -20,27 +28,28 @@ pub(super) struct Put<B> {
     put: RequestBody,
     towards: Towards,
     host: Host,
-    report: Box<dyn Fn(Vec<String>) + Send>,
+    heard: Heard,
     trailers: Option<HeaderMap>,
     is_empty: bool,
     is_finished: bool,
 }
 
 impl<B: HttpBody> Put<B> {
-    /// The names of the secrets that were put in are reported once, at the end.
     pub(super) fn new(
         inner: B,
         put: RequestBody,
         towards: Towards,
         host: Host,
-        report: Box<dyn Fn(Vec<String>) + Send>,
+        heard: Heard,
     ) -> Self {
         let is_empty = inner.is_end_stream();
-        Self { inner, put, towards, host, report, trailers: None, is_empty, is_finished: false }
+        Self { inner, put, towards, host, heard, trailers: None, is_empty, is_finished: false }
     }
 
     fn stopped(&self, problem: &SecretProblem) -> BoxError {
-        Box::new(Ended(problem.denial(&self.host)))
+        let denial = problem.denial(&self.host);
+        (self.heard.denial)(&denial);
+        Box::new(Ended(denial))
     }
 
     fn finish(&mut self) -> Result<Vec<u8>, BoxError> {
@@ -48,17 +57,17 @@ impl<B: HttpBody> Put<B> {
         let rest = self.put.finish().map_err(|problem| self.stopped(&problem))?;
         let names = self.put.names().to_vec();
         if !names.is_empty() {
-            (self.report)(names);
+            (self.heard.names)(names);
         }
-        if let Some(trailers) = &mut self.trailers {
-            for (name, value) in trailers.iter_mut() {
-                let put = self.towards.header(name.as_str(), value.as_bytes());
-                let put = put.map_err(|problem| Ended(problem.denial(&self.host)))?;
-                if let Some(put) = put {
-                    *value = HeaderValue::from_bytes(&put.bytes)?;
-                }
+        let mut trailers = self.trailers.take().unwrap_or_default();
+        let is_there = !trailers.is_empty();
+        for (name, value) in trailers.iter_mut() {
+            let put = self.towards.header(name.as_str(), value.as_bytes());
+            if let Some(put) = put.map_err(|problem| self.stopped(&problem))? {
+                *value = HeaderValue::from_bytes(&put.bytes)?;
             }
         }
+        self.trailers = is_there.then_some(trailers);
         Ok(rest)
     }
 }

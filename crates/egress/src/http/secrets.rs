@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::body::{Body, BoxError, Counted, Ended, Held};
-use super::put::{Put, Scanned};
+use super::put::{Heard, Put, Scanned};
 use super::{Origin, target};
 use crate::border::{Border, denial, limit};
 use crate::limits::EgressLimit;
@@ -111,7 +111,7 @@ impl<'a> Secrets<'a> {
         head: &mut Parts,
         filled: &mut Filled,
         body: Counted<Incoming>,
-        report: Box<dyn Fn(Vec<String>) + Send>,
+        heard: Heard,
     ) -> Result<Body, Denial> {
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let mut put = self.towards.request_body(content_type);
@@ -120,7 +120,7 @@ impl<'a> Secrets<'a> {
                 head.headers.remove(CONTENT_LENGTH);
             }
             let host = self.origin.host.clone();
-            let body = Put::new(body, put, self.towards.clone(), host, report).boxed_unsync();
+            let body = Put::new(body, put, self.towards.clone(), host, heard).boxed_unsync();
             return self.sign(border, head, filled, Outgoing::Streamed(body)).await;
         }
         let (bytes, place) = collect(border, body, crate::secret::MAX_FIELD_BODY).await?;

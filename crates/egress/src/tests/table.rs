@@ -180,7 +180,10 @@ fn run(setup: &Setup, case: &Case) -> Result<(), String> {
                 has_status(status) && reply.contains(text) && reason.is_some() && dialled.is_empty()
             }
             Outcome::Failed(expected) => reason == Some(expected) && dialled.is_empty(),
-            Outcome::Broken(expected) => reason == Some(expected) && !dialled.is_empty(),
+            Outcome::Broken(expected) => {
+                let is_once = last.is_some_and(|one| one.count == 1);
+                reason == Some(expected) && is_once && !dialled.is_empty()
+            }
         };
         if decisions.iter().any(|one| format!("{one:?}").contains(VALUE)) {
             return Err(format!("a value stands in a decision: {decisions:?}"));
