@@ -2,12 +2,7 @@
 //! the suite could tell.
 //!
 //! Needs the feature `mutations`, which only builds for tests may have.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod support;
 
