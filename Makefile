@@ -2,10 +2,10 @@
 
 DEMO := $(CURDIR)/target/demo
 
-.PHONY: help demo test test-full bench lint
+.PHONY: help demo test test-full bench bench-isolation lint
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
 
 demo: ## builds moat and lets it mend a small repository, killed twice on the way
 	cargo build --release --locked --package moat
@@ -22,6 +22,9 @@ test-full: ## all tests, with the whole crash sweep
 
 bench: ## measures against the peers, prints one table
 	bench/run
+
+bench-isolation: ## tries the containment list on moat and its peers, prints one table
+	bench/isolation
 
 lint: ## formatting, clippy and documentation, warnings are errors
 	scripts/lint

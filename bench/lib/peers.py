@@ -109,6 +109,11 @@ def install_peers():
         except (OSError, subprocess.CalledProcessError) as error:
             shutil.rmtree(OUT / "venv", ignore_errors=True)
             say(f"openai-agents cannot be installed: {error}")
+    install_codex()
+
+
+def install_codex():
+    """Gets Codex below bench/out, if it is not there."""
     if Codex(True).binary is None:
         say("installing codex below bench/out …")
         try:
