@@ -229,7 +229,7 @@ fn start(
     #[cfg(feature = "mutations")]
     let everything = left_out.system();
     #[cfg(not(feature = "mutations"))]
-    let everything = None;
+    let everything: Option<Vec<crate::system::Shown>> = None;
     let mut parts = Parts {
         identity,
         missing,
