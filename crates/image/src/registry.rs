@@ -181,7 +181,7 @@ impl Remote {
         let begun = tokio::time::timeout(PATIENCE, begun).await;
         let mut blob = begun
             .map_err(|_| failed("it does not answer"))?
-            .map_err(|error| self.from_client(&error))?;
+            .map_err(|error| self.broken(&error))?;
         let mut left = descriptor.size;
         loop {
             let part = tokio::time::timeout(PATIENCE, blob.next()).await;
@@ -203,7 +203,7 @@ impl Remote {
         ImageError::Registry { registry, reason: reason.to_owned(), retryable }
     }
 
-    fn from_client(&self, error: &OciDistributionError) -> ImageError {
+    fn broken(&self, error: &OciDistributionError) -> ImageError {
         let (reason, retryable) = explain(error);
         self.failed(&reason, retryable)
     }
