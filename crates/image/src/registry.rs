@@ -116,11 +116,7 @@ impl Remote {
             return Err(ImageError::TooLarge { what: what.to_owned(), limit });
         }
         let mut bytes = Vec::new();
-        self.blob(descriptor, async |part: &[u8]| {
-            bytes.extend_from_slice(part);
-            Ok(())
-        })
-        .await?;
+        self.blob(descriptor, Sink::Memory(&mut bytes)).await?;
         descriptor.digest.check(&bytes, what)?;
         Ok(bytes)
     }
@@ -158,23 +154,13 @@ impl Remote {
         let made = tokio::fs::File::create_new(path).await;
         let mut file = made.map_err(ImageError::file("make", path))?;
         let (layers, total) = (self.layers.len(), layer.size);
-        let mut bytes = 0;
-        self.blob(layer, async |part: &[u8]| {
-            file.write_all(part).await.map_err(ImageError::file("write", path))?;
-            bytes += part.len() as u64;
-            progress(Progress::Fetching { layer: number, layers, bytes, total });
-            Ok(())
-        })
-        .await?;
+        let heard = |bytes| progress(Progress::Fetching { layer: number, layers, bytes, total });
+        self.blob(layer, Sink::File { file: &mut file, path, heard: &heard }).await?;
         file.flush().await.map_err(ImageError::file("write", path))
     }
 
     /// Hands a blob over as it comes; it has exactly the size that was said.
-    async fn blob(
-        &self,
-        descriptor: &Descriptor,
-        mut take: impl AsyncFnMut(&[u8]) -> Result<(), ImageError>,
-    ) -> Result<(), ImageError> {
+    async fn blob(&self, descriptor: &Descriptor, mut sink: Sink<'_>) -> Result<(), ImageError> {
         let failed = |reason: &str| self.failed(reason, true);
         let digest = descriptor.digest.to_string();
         let begun = self.client.pull_blob_stream(&self.reference, digest.as_str());
@@ -194,7 +180,7 @@ impl Remote {
                 let expected = descriptor.digest.clone();
                 ImageError::Digest { what: "a blob".to_owned(), expected }
             })?;
-            take(&part).await?;
+            sink.take(&part, descriptor.size - left).await?;
         }
     }
 
@@ -206,6 +192,31 @@ impl Remote {
     fn broken(&self, error: &OciDistributionError) -> ImageError {
         let (reason, retryable) = explain(error);
         self.failed(&reason, retryable)
+    }
+}
+
+/// Where a blob goes.
+enum Sink<'a> {
+    Memory(&'a mut Vec<u8>),
+    File {
+        file: &'a mut tokio::fs::File,
+        path: &'a Path,
+        /// Is told how many bytes have come.
+        heard: &'a (dyn Fn(u64) + Send + Sync),
+    },
+}
+
+impl Sink<'_> {
+    /// The next part, after which so many bytes have come.
+    async fn take(&mut self, part: &[u8], come: u64) -> Result<(), ImageError> {
+        match self {
+            Self::Memory(bytes) => bytes.extend_from_slice(part),
+            Self::File { file, path, heard } => {
+                file.write_all(part).await.map_err(ImageError::file("write", path))?;
+                heard(come);
+            }
+        }
+        Ok(())
     }
 }
 

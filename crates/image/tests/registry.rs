@@ -1,5 +1,5 @@
 //! Images from a registry on this machine.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "support/builder.rs"]
 #[expect(dead_code, reason = "also used by others")]

@@ -1,5 +1,5 @@
 //! Images from archives and layouts, good and bad.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "support/builder.rs"]
 #[expect(dead_code, reason = "also used by others")]
@@ -39,8 +39,7 @@ fn built() -> Built {
     let layer = |name: &str| Tar::default().file(name, &vec![5; 3 << 20]).end();
     let (plain, gzipped, zstded) = (layer("plain"), layer("gzip"), layer("zstd"));
     let (in_gzip, in_zstd) = (gzip(&gzipped), zstd(&zstded));
-    let mut built = Built::default();
-    built.environment = vec!["A=b=c".to_owned()];
+    let built = Built { environment: vec!["A=b=c".to_owned()], ..Default::default() };
     built.layer(plain).stored_layer(gzipped, in_gzip).stored_layer(zstded, in_zstd)
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod defence {
 
 /// Names of what is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(feature = "mutations"), expect(unreachable_pub, reason = "tests see it"))]
 pub struct LeftOut {
     #[cfg(feature = "mutations")]
     names: std::collections::BTreeSet<String>,
