@@ -116,8 +116,10 @@ fn cycles(name: &str) {
     while !guests(&state).is_empty() && start.elapsed() < Duration::from_secs(40) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    // A dying first process lets go of its mounts before the last of its sandbox is gone.
-    std::thread::sleep(Duration::from_millis(500));
+    // A folder whose maker died before anything ran in it is left alone for half a minute: whoever
+    // makes one is given that long to take hold of it. And a dying first process lets go of its
+    // mounts before the last of its sandbox is gone.
+    std::thread::sleep(Duration::from_millis(32_000).saturating_sub(start.elapsed()));
     println!("all had ended after {:?}; {} folders were seen", start.elapsed(), ids.len());
     provider.reap().unwrap();
     assert_eq!(Host::look(&state, &ids), before);
