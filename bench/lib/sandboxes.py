@@ -47,7 +47,7 @@ def moat(latency, folder, count, certificate=None, user=None):
     if user:
         os.chown(home, user, user)
         who = {"user": user, "group": user, "extra_groups": []}
-    command = [str(program), str(count), str(home / "state"), *([str(certificate)] if certificate else [])]
+    command = [str(latency), str(count), str(home / "state"), *([str(certificate)] if certificate else [])]
     text = subprocess.run(command, capture_output=True, text=True, check=True, **who).stdout
     line = next(line for line in text.splitlines() if line.startswith("create →"))
     return {name: float(value) for name, value in re.findall(r"(p\d+) ([\d.]+) ms", line)}
