@@ -2,12 +2,10 @@
 //! hashed before and after.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Take};
+use std::io::{self, BufReader, Read, Take};
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use moat_archive::Decoder;
 
 use crate::digest::{Hashed, Hasher};
 use crate::source::Layer;
@@ -76,7 +74,7 @@ pub(crate) fn apply(
 
 /// What comes out of the decoder, on its way.
 struct Tar {
-    source: Decoder,
+    source: Decoder<Stored>,
     hasher: Hasher,
     left: u64,
     too_large: bool,
@@ -103,103 +101,4 @@ impl Tar {
         io::copy(&mut stored, &mut io::sink())?;
         Ok((self.hasher.finish(), stored.into_inner().hasher.finish()))
     }
-}
-
-/// Decompresses by what the first bytes say, which is what engines do: media types have lied.
-enum Decoder {
-    Plain(Box<Stored>),
-    Gzip(Box<MultiGzDecoder<Stored>>),
-    Zstd(Box<Zstd>),
-}
-
-impl Decoder {
-    fn new(mut stored: Stored) -> io::Result<Self> {
-        let start = stored.fill_buf()?;
-        Ok(if start.starts_with(&[0x1f, 0x8b]) {
-            Self::Gzip(Box::new(MultiGzDecoder::new(stored)))
-        } else if is_zstd(start) {
-            Self::Zstd(Box::new(Zstd::new(stored)))
-        } else {
-            Self::Plain(Box::new(stored))
-        })
-    }
-
-    fn into_stored(self) -> Stored {
-        match self {
-            Self::Plain(stored) => *stored,
-            Self::Gzip(decoder) => decoder.into_inner(),
-            Self::Zstd(decoder) => decoder.stored,
-        }
-    }
-}
-
-impl Read for Decoder {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stored) => stored.read(bytes),
-            Self::Gzip(decoder) => decoder.read(bytes),
-            Self::Zstd(decoder) => decoder.read(bytes),
-        }
-    }
-}
-
-/// Frames one after the other, some of which only say something to some programs.
-struct Zstd {
-    stored: Stored,
-    frame: FrameDecoder,
-    within: bool,
-}
-
-impl Zstd {
-    fn new(stored: Stored) -> Self {
-        Self { stored, frame: FrameDecoder::new(), within: false }
-    }
-
-    /// Begins the next frame with content; `false`: there is none.
-    fn begin(&mut self) -> io::Result<bool> {
-        while !self.stored.fill_buf()?.is_empty() {
-            match self.frame.init(&mut self.stored) {
-                Ok(()) => {
-                    self.within = true;
-                    return Ok(true);
-                }
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                    length,
-                    ..
-                })) => {
-                    let length = u64::from(length);
-                    if io::copy(&mut (&mut self.stored).take(length), &mut io::sink())? < length {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                }
-                Err(error) => return Err(io::Error::other(error)),
-            }
-        }
-        Ok(false)
-    }
-}
-
-impl Read for Zstd {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if !self.within && !self.begin()? {
-                return Ok(0);
-            }
-            while self.frame.can_collect() == 0 && !self.frame.is_finished() {
-                self.frame
-                    .decode_blocks(&mut self.stored, BlockDecodingStrategy::UptoBlocks(1))
-                    .map_err(io::Error::other)?;
-            }
-            if self.frame.can_collect() > 0 {
-                return self.frame.read(bytes);
-            }
-            self.within = false;
-        }
-    }
-}
-
-fn is_zstd(start: &[u8]) -> bool {
-    const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-    let skippable = matches!(start, [low, 0x2a, 0x4d, 0x18, ..] if low & 0xf0 == 0x50);
-    start.starts_with(&FRAME) || skippable
 }
