@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use moat_core::SandboxLimits;
@@ -17,7 +17,7 @@ use crate::fences::Fence;
 use crate::folder::{Folder, Record};
 use crate::identity::{Identity, any_range};
 use crate::image::{self, OpenImage};
-use crate::launcher::{StepFailed, launch_in};
+use crate::launcher::{StepFailed, launch};
 use crate::limits::{self, Group};
 use crate::network::Network;
 use crate::options::LocalOptions;
@@ -245,13 +245,15 @@ fn start(
         rehearsal: false,
         old_kernel: false,
     };
-    let descriptors = [listener.as_fd(), config.as_fd(), prepared.guest.as_fd()];
+    let doors = group.doors()?;
+    let own = [listener.as_fd(), config.as_fd(), prepared.guest.as_fd()];
+    let descriptors: Vec<_> = own.into_iter().chain(doors.iter().map(AsFd::as_fd)).collect();
     let mut notes = notes(spec, cast);
-    let launch = |parts: &Parts<'_>| {
+    let attempt = |parts: &Parts<'_>| {
         let plan = root::plan(parts);
-        launch_in(&prepared.launcher, &plan, &descriptors, |pid| group.take_in(pid))
+        launch(&prepared.launcher, &plan, &descriptors)
     };
-    let mut launched = launch(&parts);
+    let mut launched = attempt(&parts);
     let unshifted = image.as_ref().map(|image| ImageRoot { shift: None, ..image.root.clone() });
     if launched.as_ref().is_err_and(|failed| failed.step == SHIFT_OWNERS)
         && let Some(image) = unshifted.as_ref().filter(|image| !image.writable)
@@ -260,7 +262,7 @@ fn start(
         // belong to nobody inside.
         parts.image = Some(image);
         notes.push(SandboxNote::OwnersHidden);
-        launched = launch(&parts);
+        launched = attempt(&parts);
     }
     let pid = launched?;
     let recorded = ProcessId::of(pid).and_then(|process| {

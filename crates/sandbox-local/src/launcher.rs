@@ -78,23 +78,13 @@ impl StepFailed {
 }
 
 /// Executes a plan. Comes back when the last step has become another program, or has ended, or a
-/// step has failed; blocks for that long. `descriptors` are the plan's first slots. Answers the
-/// number of the first process.
+/// step has failed; blocks for that long. The first three `descriptors` are the plan's first slots,
+/// those behind them the files of control groups in which all of it happens. Answers the number of
+/// the first process.
 pub(crate) fn launch(
     launcher: &SealedProgram,
     plan: &Plan,
     descriptors: &[BorrowedFd<'_>],
-) -> Result<i32, StepFailed> {
-    launch_in(launcher, plan, descriptors, |_| Ok(()))
-}
-
-/// As [`launch`], with something that is done to the launcher before it does anything: what it
-/// starts inherits that.
-pub(crate) fn launch_in(
-    launcher: &SealedProgram,
-    plan: &Plan,
-    descriptors: &[BorrowedFd<'_>],
-    prepare: impl FnOnce(u32) -> Result<(), StepFailed>,
 ) -> Result<i32, StepFailed> {
     let start = |error: Errno| StepFailed::new("start the launcher", error);
     let (ours, theirs) =
@@ -102,9 +92,7 @@ pub(crate) fn launch_in(
             .map_err(start)?;
     set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE)).map_err(start)?;
     let mut child = spawn(launcher, theirs)?;
-    let heard = prepare(child.id())
-        .and_then(|()| send(&ours, plan, descriptors))
-        .and_then(|()| listen(&ours, plan));
+    let heard = send(&ours, plan, descriptors).and_then(|()| listen(&ours, plan));
     // It ends by itself once it was told everything, and nothing else ends it sooner.
     if heard.is_err() {
         drop(ours);

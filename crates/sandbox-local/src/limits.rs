@@ -21,7 +21,7 @@ use crate::launcher::StepFailed;
 use crate::plan::{Plan, Slot, Step};
 use crate::root::OUTPUTS_FD;
 
-pub(crate) use cgroup::{Cgroups, Group, remove_recorded};
+pub(crate) use cgroup::{Cgroups, Group, remove_recorded, sweep};
 pub(crate) use defaults::defaults;
 pub(crate) use status::status;
 pub use status::{LimitState, LimitStatus};

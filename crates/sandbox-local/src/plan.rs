@@ -252,6 +252,7 @@ impl Plan {
             0xffff_0005 => ("map user ids".into(), user),
             0xffff_0006 => ("map group ids".into(), user),
             SHIFT => (SHIFT_OWNERS.into(), None),
+            0xffff_0008 => ("enter a control group".into(), None),
             _ => match self.names.get(step as usize) {
                 Some((name, fence)) => (name.clone(), *fence),
                 None => ("end the plan".into(), None),

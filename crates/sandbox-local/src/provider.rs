@@ -16,7 +16,7 @@ use crate::folder::{self, Folder, Record};
 use crate::handle::Handle;
 use crate::identity::{IMAGE_BASE, Identity, can_map_ranges};
 use crate::launcher::StepFailed;
-use crate::limits::{self, Cgroups, LimitStatus};
+use crate::limits::{self, LimitStatus};
 use crate::options::LocalOptions;
 use crate::prepared::Prepared;
 use crate::reap;
@@ -107,7 +107,7 @@ impl LocalProvider {
     /// [`SandboxError::Setup`] if the state folder cannot be read.
     pub fn reap(&self) -> Result<usize, SandboxError> {
         if self.shared.options.control_groups {
-            Cgroups::find().sweep();
+            limits::sweep();
         }
         reap::reap(&self.shared.sandboxes).map_err(|error| setup("look for ended sandboxes", error))
     }

@@ -5,7 +5,7 @@ use moat_core::{Epoch, Hash, RunId, Seq, TenantId};
 
 use super::anchor::Anchor;
 use super::lock::RunLock;
-use super::wake::{Subscription, Topic, Wake};
+use super::wake::{Bell, Wake};
 use super::{Shared, append, blocking, inbox};
 use crate::format::DataKey;
 use crate::{AppendError, Batch, InboxEntry, ReadError, RunOwner};
@@ -36,11 +36,22 @@ pub(super) struct SqliteOwner {
 #[derive(Default)]
 struct InboxWatch {
     /// There once somebody has waited.
-    changes: Option<Subscription>,
-    /// The inbox was looked at since `changes` is there, so from then on wakes tell everything.
+    bell: Option<Bell>,
+    /// The inbox was looked at since `bell` is there, so from then on it tells everything.
     is_current: bool,
     /// The newest entry that [`RunOwner::inbox`] has returned.
     newest: i64,
+}
+
+impl InboxWatch {
+    /// Whether everything that comes from now on will be heard.
+    fn listens(&mut self) -> bool {
+        let Some(bell) = &mut self.bell else { return false };
+        if bell.mark_seen().is_err() {
+            (self.bell, self.is_current) = (None, false);
+        }
+        self.bell.is_some()
+    }
 }
 
 impl SqliteOwner {
@@ -80,28 +91,26 @@ impl SqliteOwner {
 
     /// Watches from the first wait on. May be given up at any point and called again.
     async fn wait_for_inbox(&self) {
-        let (changed, is_current, newest) = {
+        let (rung, is_current, newest) = {
             let mut watch = self.inbox_watch();
-            if watch.changes.is_none() {
-                watch.changes =
-                    self.shared.wakes.subscribe(&self.tenant, self.run, Topic::Inbox).ok();
+            if watch.bell.is_none() {
+                watch.bell = self.shared.wakes.listen(&self.tenant, self.run).ok();
             }
-            let changed = watch.changes.as_ref().map(Subscription::changed);
-            (changed, watch.is_current, watch.newest)
+            (watch.bell.as_ref().map(Bell::rung), watch.is_current, watch.newest)
         };
-        let Some(changed) = changed else {
-            // No watch can be had (the system's limit of them is reached): look now and then.
+        let Some(rung) = rung else {
+            // No pipe can be had (the process has too many files open): look now and then.
             return tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         };
         if !is_current {
-            // What came between the last look and the start of the watch.
+            // What came between the last look and the moment from which the pipe is open.
             let newer = inbox::is_newer(&self.shared, &self.tenant, self.run, self.epoch, newest);
             if newer.await.unwrap_or(true) {
                 return;
             }
             self.inbox_watch().is_current = true;
         }
-        changed.await;
+        rung.await;
     }
 }
 
@@ -124,7 +133,7 @@ impl RunOwner for SqliteOwner {
     }
 
     async fn inbox(&self) -> Result<Vec<InboxEntry>, ReadError> {
-        let is_watched = self.inbox_watch().changes.as_mut().map(Subscription::mark_seen).is_some();
+        let is_watched = self.inbox_watch().listens();
         let key = Arc::clone(&self.key);
         let (newest, entries) = inbox::waiting(&self.shared, &self.tenant, self.run, key).await?;
         let mut watch = self.inbox_watch();

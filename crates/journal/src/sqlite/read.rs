@@ -6,7 +6,7 @@ use moat_core::{EventHeader, Hash, RunId, Seq, TenantId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::claim::{RunRow, wrapped_key};
-use super::wake::{Subscription, Topic};
+use super::wake::Subscription;
 use super::{MAX_BODY, Shared, db, reader};
 use crate::format::{Body, DataKey, genesis, link, unseal};
 use crate::{Events, IndexRow, Listed, ReadError, StoredEvent};
@@ -272,7 +272,7 @@ pub(super) async fn follow(
     after: Seq,
 ) -> Result<Events, ReadError> {
     // Watching starts before the first read, so nothing falls between them.
-    let changes = shared.wakes.subscribe(tenant, run, Topic::Events);
+    let changes = shared.wakes.subscribe(tenant, run);
     let changes = changes.map_err(|error| crate::StorageError::from_io(&shared.data_dir, error))?;
     read(shared, tenant, run, after, 0).await?;
     let (shared, tenant) = (Arc::clone(shared), tenant.clone());

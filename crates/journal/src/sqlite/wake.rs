@@ -1,8 +1,8 @@
 //! Wakes readers in every process, without polling and without missing a commit.
 //!
-//! In `DATA/wake` every run that is being written has a file for each of two topics. Whoever is
-//! going to commit something opens the file *for writing before the commit* and keeps it open
-//! ([`Wake`]). After the commit it reads the file's one byte ([`Wake::announce`]), which costs less
+//! In `DATA/wake` every run that is being written has a file for its events, and a named pipe for
+//! its inbox, which is described in [`fifo`]. Whoever is going to commit an event opens the file
+//! *for writing before the commit* and keeps it open ([`Wake`]). After the commit it reads the file's one byte ([`Wake::announce`]), which costs less
 //! than anything else that can be heard and writes nothing. Readers watch the folder for
 //! `IN_ACCESS` and `IN_CLOSE_WRITE` and look into the journal again when either comes.
 //!
@@ -16,6 +16,7 @@
 //! Names carry tenant and run, so a reader wakes for its own run only. An owner removes the
 //! files when it lets go; events of a removed file still come under its name.
 
+mod fifo;
 mod watch;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -26,6 +27,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use moat_core::{RunId, TenantId};
 
+pub(super) use fifo::Bell;
+use fifo::Ring;
 pub(super) use watch::Subscription;
 use watch::Watch;
 
@@ -47,9 +50,14 @@ pub(super) struct Wakes {
 /// The promise to wake readers once something was committed.
 pub(super) struct Wake {
     path: PathBuf,
-    /// Open for writing for as long as there may be commits; see above.
-    held: Option<File>,
+    /// Open for as long as there may be commits; see above.
+    held: Option<Held>,
     remove: bool,
+}
+
+enum Held {
+    Events(File),
+    Inbox(Ring),
 }
 
 impl Wakes {
@@ -67,47 +75,55 @@ impl Wakes {
         remove: bool,
     ) -> io::Result<Arc<Wake>> {
         let path = self.dir.join(name(tenant, run, topic));
-        let held = open(&path).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-                open(&path)
-            }
-            _ => Err(error),
-        });
-        Ok(Arc::new(Wake { path, held: Some(held?), remove }))
+        let open = || match topic {
+            Topic::Events => open(&path).map(Held::Events),
+            Topic::Inbox => Ring::open(&path).map(Held::Inbox),
+        };
+        let held = self.in_folder(open)?;
+        Ok(Arc::new(Wake { path, held: Some(held), remove }))
     }
 
-    /// Starts to watch one run. What is committed from now on wakes the subscription; so read
-    /// after subscribing.
-    pub(super) fn subscribe(
-        &self,
-        tenant: &TenantId,
-        run: RunId,
-        topic: Topic,
-    ) -> io::Result<Subscription> {
+    /// Listens for what is put into the inbox of one run from now on; so look after that.
+    pub(super) fn listen(&self, tenant: &TenantId, run: RunId) -> io::Result<Bell> {
+        let path = self.dir.join(name(tenant, run, Topic::Inbox));
+        self.in_folder(|| Bell::listen(path.clone()))
+    }
+
+    /// Makes the folder if it is not there.
+    fn in_folder<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        open().or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+                open()
+            }
+            _ => Err(error),
+        })
+    }
+
+    /// Starts to watch the events of one run. What is committed from now on wakes the
+    /// subscription; so read after subscribing.
+    pub(super) fn subscribe(&self, tenant: &TenantId, run: RunId) -> io::Result<Subscription> {
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         let watch = match &*watch {
             Some(watch) if watch.is_alive() => watch,
             _ => watch.insert(Arc::new(Watch::start(&self.dir)?)),
         };
-        Ok(Watch::subscribe(watch, name(tenant, run, topic)))
+        Ok(Watch::subscribe(watch, name(tenant, run, Topic::Events)))
     }
 }
 
 impl Wake {
     /// To be called after the commit.
     pub(super) fn announce(self: Arc<Self>) {
-        // Where nobody else holds it, closing it is what readers hear; once is enough.
-        if Arc::strong_count(&self) > 1 {
-            self.touch();
-        }
-    }
-
-    fn touch(&self) {
-        let heard =
-            self.held.as_ref().is_some_and(|file| matches!(file.read_at(&mut [0], 0), Ok(1)));
-        if !heard {
-            drop(open(&self.path));
+        match &self.held {
+            Some(Held::Inbox(ring)) => ring.ring(),
+            // Where nobody else holds it, closing it is what readers hear; once is enough.
+            Some(Held::Events(file)) if Arc::strong_count(&self) > 1 => {
+                if !matches!(file.read_at(&mut [0], 0), Ok(1)) {
+                    drop(open(&self.path));
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -140,7 +156,8 @@ impl Topic {
     fn as_str(self) -> &'static str {
         match self {
             Self::Events => "events",
-            Self::Inbox => "inbox",
+            // Not `inbox`, which was a file once.
+            Self::Inbox => "bell",
         }
     }
 }

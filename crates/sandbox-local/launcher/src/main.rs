@@ -41,6 +41,7 @@ mod stage {
     pub(crate) const UID_MAP: u32 = 0xffff_0005;
     pub(crate) const GID_MAP: u32 = 0xffff_0006;
     pub(crate) const SHIFT: u32 = 0xffff_0007;
+    pub(crate) const ENTER: u32 = 0xffff_0008;
 }
 
 /// The entry point that the C library calls.
@@ -73,6 +74,9 @@ fn launch(control: c_int, message: &mut Message) -> Result<(), Failed> {
     let bytes = message.receive(control, &mut slots).map_err(at(stage::RECEIVE))?;
     let plan = Plan::read(&mut Reader::new(bytes)).map_err(at(stage::READ))?;
 
+    for group in slots.take_groups() {
+        sys::enter_group(group).map_err(at(stage::ENTER))?;
+    }
     if let Some((path, map)) = plan.shifted {
         let mount = shift::shifted(path, map).map_err(at(stage::SHIFT))?;
         slots.set(Slots::SHIFTED, mount).map_err(at(stage::SHIFT))?;

@@ -9,6 +9,8 @@ use crate::{landlock, remount, shift};
 
 /// More than any plan opens.
 const SLOTS: usize = 256;
+/// Descriptors that may come with a plan.
+pub(crate) const MAX_RECEIVED: usize = 8;
 /// More than any program is given arguments or variables.
 const MAX_TEXTS: usize = 64;
 
@@ -20,9 +22,17 @@ pub(crate) struct Slots {
 impl Slots {
     /// The tree with shifted owners.
     pub(crate) const SHIFTED: usize = 3;
+    /// Where the files of control groups come in.
+    const GROUPS: core::ops::Range<usize> = 3..MAX_RECEIVED;
 
     pub(crate) fn new() -> Self {
         Self { fds: [-1; SLOTS] }
+    }
+
+    /// The files of control groups that came with the plan. No step knows of them.
+    pub(crate) fn take_groups(&mut self) -> impl Iterator<Item = c_int> {
+        let groups = self.fds.get_mut(Self::GROUPS).unwrap_or_default();
+        groups.iter_mut().map(|fd| core::mem::replace(fd, -1)).filter(|fd| *fd >= 0)
     }
 
     pub(crate) fn set(&mut self, slot: usize, fd: c_int) -> Result<(), Errno> {

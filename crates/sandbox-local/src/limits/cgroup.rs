@@ -6,8 +6,10 @@
 //! write and that has, or can be given, the controllers. A group is recorded in the sandbox's folder
 //! before it is made, so that whoever removes the folder removes the group as well.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -61,8 +63,7 @@ pub(crate) struct Group {
 impl Cgroups {
     /// Looks for the places, by making and removing a group in each.
     pub(crate) fn find() -> Self {
-        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        Self::among(&hierarchies(&text("/proc/self/mountinfo"), &text("/proc/self/cgroup")))
+        Self::among(&mounted())
     }
 
     /// None at all, for this reason.
@@ -95,23 +96,6 @@ impl Cgroups {
             refusals => refusals.join("; "),
         };
         Self { memory, pids, cpu, lacking }
-    }
-
-    /// Removes groups that nobody is in and whose folder went away without them. One that a sandbox
-    /// is being made in is younger; one that somebody is in the kernel keeps.
-    pub(crate) fn sweep(&self) {
-        for parent in [&self.memory, &self.pids, &self.cpu].into_iter().flatten() {
-            let Ok(entries) = fs::read_dir(&parent.path) else { continue };
-            for entry in entries.flatten() {
-                let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
-                let made = entry.metadata().and_then(|metadata| metadata.modified());
-                let age = made.ok().and_then(|made| made.elapsed().ok()).unwrap_or_default();
-                if is_ours && age > TIME_TO_ENTER {
-                    // Somebody else may have been quicker.
-                    let _ = fs::remove_dir(entry.path());
-                }
-            }
-        }
     }
 
     pub(crate) fn holds_memory(&self) -> bool {
@@ -225,13 +209,23 @@ fn write(path: &Path, value: impl ToString) -> io::Result<()> {
 }
 
 impl Group {
-    /// Moves a process, and all that it will start, into the groups.
-    pub(crate) fn take_in(&self, pid: u32) -> Result<(), StepFailed> {
-        for folder in &self.folders {
-            write(&folder.join("cgroup.procs"), pid)
-                .map_err(|error| StepFailed::new("enter a control group", error))?;
-        }
-        Ok(())
+    /// The files through which the launcher enters the groups, and all that it starts with it.
+    ///
+    /// A process that enters by itself, and as a single thread, is moved at once. Whoever moves
+    /// another process, or a whole one, waits until every processor has passed a quiet moment,
+    /// which takes longer than everything else about a sandbox. The first version of control groups
+    /// has a file for single threads.
+    pub(crate) fn doors(&self) -> Result<Vec<OwnedFd>, StepFailed> {
+        let open = |path: PathBuf| fs::OpenOptions::new().write(true).open(path);
+        let door = |folder: &PathBuf| match open(folder.join("tasks")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                open(folder.join("cgroup.procs"))
+            }
+            opened => opened,
+        };
+        let opened: io::Result<Vec<_>> =
+            self.folders.iter().map(|folder| door(folder).map(OwnedFd::from)).collect();
+        opened.map_err(|error| StepFailed::new("open a control group", error))
     }
 
     pub(crate) fn holds_memory(&self) -> bool {
@@ -245,6 +239,31 @@ impl Group {
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+/// Removes groups that nobody is in and whose folder went away without them, wherever groups can
+/// have been made. One that a sandbox is being made in is younger; one that somebody is in the
+/// kernel keeps.
+pub(crate) fn sweep() {
+    let of = |hierarchy: &Hierarchy| match hierarchy.kind {
+        Kind::First(_) => vec![hierarchy.own.clone()],
+        Kind::Second => hierarchy.own_and_above().map(Path::to_owned).collect(),
+    };
+    let parents: BTreeSet<PathBuf> = mounted().iter().flat_map(of).collect();
+    for entry in parents.iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten().flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if is_ours && age().is_some_and(|age| age > TIME_TO_ENTER) {
+            // Somebody else may have been quicker.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+/// The hierarchies of this host, and the caller's place in each.
+fn mounted() -> Vec<Hierarchy> {
+    let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    hierarchies(&text("/proc/self/mountinfo"), &text("/proc/self/cgroup"))
 }
 
 /// Removes the groups of the sandbox whose folder this is. All its processes have ended.
@@ -304,8 +323,7 @@ fn place(
                 return Err(None);
             }
             let mut refused = None;
-            let ancestors = hierarchy.own.ancestors();
-            for path in ancestors.take_while(|path| path.starts_with(&hierarchy.top)) {
+            for path in hierarchy.own_and_above() {
                 let enable = || {
                     if has(path, "cgroup.subtree_control") {
                         return Ok(());

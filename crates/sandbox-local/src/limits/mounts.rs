@@ -20,6 +20,13 @@ pub(super) enum Kind {
     Second,
 }
 
+impl Hierarchy {
+    /// The caller's group and those that it is in, the innermost first.
+    pub(super) fn own_and_above(&self) -> impl Iterator<Item = &Path> {
+        self.own.ancestors().take_while(|path| path.starts_with(&self.top))
+    }
+}
+
 /// All hierarchies, by what `/proc/self/mountinfo` and `/proc/self/cgroup` say.
 pub(super) fn hierarchies(mountinfo: &str, cgroups: &str) -> Vec<Hierarchy> {
     mountinfo.lines().filter_map(|line| hierarchy(line, cgroups)).collect()

@@ -4,12 +4,10 @@ use core::ffi::c_int;
 use core::mem::{size_of, zeroed};
 
 use super::{Errno, check, check_long, move_high, open};
-use crate::steps::Slots;
+use crate::steps::{MAX_RECEIVED, Slots};
 
 /// A plan is smaller: its largest parts are two seccomp filters of some kilobytes.
 const MAX_PLAN: usize = 160 * 1024;
-/// Descriptors that may come with a plan.
-const MAX_FDS: usize = 8;
 /// Room for the header of a control message and the descriptors, in units that align it.
 const CONTROL_WORDS: usize = 8;
 
@@ -67,7 +65,7 @@ fn keep_descriptors(ancillary: *const libc::cmsghdr, slots: &mut Slots) -> Resul
     // SAFETY: computes a length from a length.
     let empty = unsafe { libc::CMSG_LEN(0) } as usize;
     let count = length.saturating_sub(empty) / size_of::<c_int>();
-    if count > MAX_FDS {
+    if count > MAX_RECEIVED {
         return Err(Errno::MALFORMED);
     }
     for slot in 0..count {
@@ -112,6 +110,15 @@ pub(crate) fn clone(namespaces: u64) -> Result<c_int, Errno> {
 pub(crate) fn open_gate(gate: c_int) {
     // SAFETY: one byte of a live buffer.
     unsafe { libc::write(gate, [1_u8].as_ptr().cast(), 1) };
+}
+
+/// Enters the control group whose file this is, and closes it. Zero stands for whoever writes it.
+pub(crate) fn enter_group(file: c_int) -> Result<(), Errno> {
+    // SAFETY: one byte of a live buffer.
+    let written = unsafe { libc::write(file, c"0".as_ptr().cast(), 1) };
+    let entered = if written == 1 { Ok(()) } else { Err(Errno::last()) };
+    super::close(file);
+    entered
 }
 
 /// Waits until the other side opens the gate; an error if it went away instead.
