@@ -106,6 +106,19 @@ impl Item {
             _ => None,
         }
     }
+
+    /// The readable text of a reasoning item: its summary, and its content where the provider
+    /// gives that. Encrypted reasoning has none.
+    pub fn reasoning_text(&self) -> Option<String> {
+        let value = self.to_value();
+        if value.get("type").and_then(|kind| kind.as_str()) != Some("reasoning") {
+            return None;
+        }
+        let parts = ["summary", "content"].iter().filter_map(|name| value.get(name)?.as_array());
+        let texts = parts.flatten().filter_map(|part| part.get("text")?.as_str());
+        let texts: Vec<_> = texts.filter(|text| !text.trim().is_empty()).collect();
+        (!texts.is_empty()).then(|| texts.join("\n"))
+    }
 }
 
 impl std::fmt::Debug for Item {

@@ -1,5 +1,7 @@
 //! Starting, resuming, continuing and forking runs.
 
+mod past;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -141,6 +143,17 @@ pub enum OpenRunError {
     /// Its bodies were destroyed.
     #[error("run {0} was erased")]
     Erased(RunId),
+    /// A fork without a task, of a conversation that is complete.
+    #[error(
+        "the conversation of run {run} is complete at event {at}: say what the fork is to do, or cut \
+         it earlier"
+    )]
+    NothingToDo {
+        /// The source.
+        run: RunId,
+        /// Where it was cut.
+        at: Seq,
+    },
     /// A fork cannot begin there.
     #[error("run {run} has no checkpoint at or before event {at} where its conversation is whole")]
     NoCheckpoint {
@@ -157,21 +170,12 @@ impl moat_core::Retryable for OpenRunError {
             Self::Claim(error) => error.is_retryable(),
             Self::Read(error) => error.is_retryable(),
             Self::Drive(error) => error.is_retryable(),
-            Self::Apply(_) | Self::Erased(_) | Self::NoCheckpoint { .. } => false,
+            Self::Apply(_)
+            | Self::Erased(_)
+            | Self::NoCheckpoint { .. }
+            | Self::NothingToDo { .. } => false,
         }
     }
-}
-
-/// Events that are read at once.
-const PAGE: usize = 512;
-
-/// A run's past, folded.
-pub(crate) struct Past {
-    pub(crate) state: State,
-    pub(crate) facts: Facts,
-    /// The last event with a checkpoint and no open answer, at or before where reading stopped.
-    clean_checkpoint: Option<Seq>,
-    started: Option<Box<RunStarted>>,
 }
 
 impl Harness {
@@ -283,6 +287,9 @@ impl Harness {
                 cut
             }
         };
+        if input.is_empty() && matches!(past.state.status(), Status::Finished(_)) {
+            return Err(OpenRunError::NothingToDo { run: source, at: cut });
+        }
         let fork = ForkPoint { run: source, seq: cut };
         let started = past.started.take().ok_or(OpenRunError::Erased(source))?;
         let run = RunId::generate();
@@ -330,78 +337,6 @@ impl Harness {
             Item::from_json(text).unwrap_or(item)
         };
         input.into_iter().map(redact).collect()
-    }
-
-    /// Folds a run's events, its source's before its own, up to an event of the run itself.
-    pub(crate) async fn read_past(
-        &self,
-        run: RunId,
-        until: Option<Seq>,
-    ) -> Result<Past, OpenRunError> {
-        let mut line = vec![(run, until)];
-        while let Some((run, _)) = line.last()
-            && let Some(fork) = self.source_of(*run).await?
-        {
-            line.push((fork.run, Some(fork.seq)));
-        }
-        let mut past = Past {
-            state: State::default(),
-            facts: Facts::default(),
-            clean_checkpoint: None,
-            started: None,
-        };
-        for (at, (run, until)) in line.into_iter().rev().enumerate() {
-            if at > 0 {
-                past.state.rewind_for_fork();
-            }
-            past.clean_checkpoint = None;
-            self.fold_run(&mut past, run, until).await?;
-        }
-        Ok(past)
-    }
-
-    async fn source_of(&self, run: RunId) -> Result<Option<ForkPoint>, OpenRunError> {
-        let first = self.0.journal.read(&self.0.tenant, run, Seq(0), 1).await?;
-        let Some(first) = first.into_iter().next() else { return Ok(None) };
-        match decode(first)?.body {
-            EventBody::RunStarted(started) => Ok(started.forked_from),
-            _ => Ok(None),
-        }
-    }
-
-    async fn fold_run(
-        &self,
-        past: &mut Past,
-        run: RunId,
-        until: Option<Seq>,
-    ) -> Result<(), OpenRunError> {
-        let mut after = Seq(0);
-        loop {
-            let page = self.0.journal.read(&self.0.tenant, run, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.header.seq;
-            for stored in page {
-                if until.is_some_and(|until| stored.header.seq > until) {
-                    return Ok(());
-                }
-                past.take_in(&decode(stored)?)?;
-            }
-        }
-    }
-}
-
-impl Past {
-    fn take_in(&mut self, event: &Event) -> Result<(), ApplyError> {
-        self.state.apply(event)?;
-        self.facts.take_in(event);
-        if let EventBody::RunStarted(started) = &event.body {
-            self.started = Some(Box::new(started.clone()));
-        }
-        let clean = self.state.open_answer().is_none() && self.state.checkpoint().is_some();
-        if clean && matches!(event.body, EventBody::Checkpointed(_)) {
-            self.clean_checkpoint = Some(event.header.seq);
-        }
-        Ok(())
     }
 }
 

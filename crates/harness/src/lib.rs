@@ -12,6 +12,7 @@ mod compute;
 pub mod driver;
 pub mod exec_reply;
 mod harness;
+pub mod history;
 pub mod image;
 pub mod machine;
 pub mod network;

@@ -2,6 +2,7 @@
 
 mod outfit;
 mod sandbox;
+mod time_travel;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use clap_complete::Shell;
 
 pub(crate) use outfit::{OutfitArgs, PolicyCommand, SuggestArgs};
 pub(crate) use sandbox::*;
+pub(crate) use time_travel::*;
 
 /// Durable, sandboxed AI agents.
 #[derive(Debug, Parser)]
@@ -71,7 +73,7 @@ pub(crate) enum Command {
     /// Take up a run that was interrupted, killed, or reached a limit
     Resume(ResumeArgs),
     /// Make a new run from another run's past
-    #[command(after_help = "Example: moat fork RUN --at 42 \"Try it with a hash map\"")]
+    #[command(after_help = "Example: moat fork RUN --at 42 --steer \"Try it with a hash map\"")]
     Fork(ForkArgs),
     /// List runs, newest first
     Runs(RunsArgs),
@@ -79,8 +81,15 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Print a run's events
     Logs(LogsArgs),
-    /// Show what a run changed in its files
+    /// Show what a run changed in its files, and what was said meanwhile
+    #[command(after_help = "Example: moat diff RUN 12..40")]
     Diff(DiffArgs),
+    /// Make a folder from a run's files as they were at any checkpoint
+    #[command(after_help = "Example: moat restore RUN ./as-it-was --at 42")]
+    Restore(RestoreArgs),
+    /// Name the turn, the call and the reasoning that made a file or a line what it is
+    #[command(after_help = "Example: moat why RUN src/lib.rs:42")]
+    Why(WhyArgs),
     /// Write a run's changes to the folder it started from
     Apply(ApplyArgs),
     /// Take back what `apply` wrote
@@ -281,23 +290,6 @@ pub(crate) struct Which {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ForkArgs {
-    /// The run whose past the fork has
-    pub(crate) run: String,
-    /// What the fork is to do
-    pub(crate) prompt: String,
-    /// Cut at the last checkpoint at or before this event [default: the end]
-    #[arg(long, value_name = "SEQ")]
-    pub(crate) at: Option<u64>,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) limits: LimitArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct RunsArgs {
     /// How many
     #[arg(long, default_value_t = 50, value_name = "N")]
@@ -327,24 +319,6 @@ pub(crate) struct LogsArgs {
     #[arg(long, short)]
     pub(crate) follow: bool,
     /// Print JSON lines
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DiffArgs {
-    #[command(flatten)]
-    pub(crate) which: Which,
-    /// From and to which event: the checkpoints at or before them [default: start..end]
-    #[arg(value_name = "A..B")]
-    pub(crate) range: Option<String>,
-    /// Only the names
-    #[arg(long)]
-    pub(crate) stat: bool,
-    /// Also the home folder, and what the project's .gitignore names
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -21,8 +21,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, PolicyCommand};
 use commands::{
-    demo, diff, doctor, give_back, inbox, list, logs, policy, record, sandbox, show, start,
-    take_up, verify,
+    demo, diff, doctor, give_back, inbox, list, logs, policy, record, restore, sandbox, show,
+    start, take_up, verify, why,
 };
 use engine::Engine;
 use exit::{Exit, WithExit};
@@ -53,6 +53,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Show(args) => show::show(&Engine::open(global)?, &args).await,
         Command::Logs(args) => logs::logs(&Engine::open(global)?, &args).await,
         Command::Diff(args) => diff::diff(&Engine::open(global)?, &args).await,
+        Command::Restore(args) => restore::restore(&Engine::open(global)?, &args).await,
+        Command::Why(args) => why::why(&Engine::open(global)?, &args).await,
         Command::Apply(args) => give_back::apply(&Engine::open(global)?, &args).await,
         Command::Undo(args) => give_back::undo(&Engine::open(global)?, &args).await,
         Command::Cancel(args) => inbox::cancel(&Engine::open(global)?, &args).await,

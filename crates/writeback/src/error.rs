@@ -29,6 +29,12 @@ pub enum WriteBackError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// A folder that is to be made is there already, with something in it.
+    #[error("`{}` is there already and not empty; name a folder that is not", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another process writes for this run just now.
     #[error("another process is writing this run's changes; wait for it")]
     Busy,
@@ -66,7 +72,11 @@ impl Retryable for WriteBackError {
                 matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::StorageFull)
             }
             Self::Busy => true,
-            Self::Record { .. } | Self::Interrupted | Self::Git { .. } | Self::GivenUp => false,
+            Self::Occupied { .. }
+            | Self::Record { .. }
+            | Self::Interrupted
+            | Self::Git { .. }
+            | Self::GivenUp => false,
         }
     }
 }

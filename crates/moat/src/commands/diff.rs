@@ -1,15 +1,18 @@
-//! `diff`: what a run changed in its files.
+//! `diff`: what a run changed in its files, and what was said meanwhile.
+
+mod conversation;
 
 use std::io::{IsTerminal as _, Write as _};
 
-use moat_core::{EventBody, RunId, Seq, SnapshotId};
+use moat_core::{RunId, Seq, SnapshotId};
+use moat_harness::history::History;
 use moat_harness::machine::State;
 use moat_snapshot::{Change, ContentKind, Entry, Node, RootName};
 use serde_json::{Value, json};
 
+use self::conversation::Said;
 use super::ignored::Ignored;
-use super::show::events_of;
-use super::take_up::state_of;
+use super::take_up::{history_of, state_of};
 use crate::cli::DiffArgs;
 use crate::engine::Engine;
 use crate::escape::escape;
@@ -21,7 +24,20 @@ const MAX_DIFFED: u64 = 1 << 20;
 pub(crate) async fn diff(engine: &Engine, args: &DiffArgs) -> anyhow::Result<Exit> {
     let run = engine.find(&args.which).await?;
     let state = state_of(engine, run).await?;
-    let (from, to) = ends(engine, run, &state, args.range.as_deref()).await?;
+    let history = history_of(engine, run).await?;
+    let range = args.range.as_deref().map(range).transpose()?;
+    let said = match (args.files, args.conversation || args.json, range) {
+        (true, ..) | (_, false, None) => Vec::new(),
+        (_, _, range) => {
+            let (from, to) = range.unwrap_or_default();
+            conversation::between(
+                history.own_events(),
+                from.unwrap_or(Seq(0)),
+                to.unwrap_or(Seq(u64::MAX)),
+            )
+        }
+    };
+    let (from, to) = ends(&history, run, &state, range)?;
     let changes = engine.snapshots.diff(from, to).await?;
     let all = changes.len();
     let changes = shown_changes(engine, &state, changes, args.all).await?;
@@ -31,9 +47,15 @@ pub(crate) async fn diff(engine: &Engine, args: &DiffArgs) -> anyhow::Result<Exi
         writeln!(
             out,
             "{}",
-            json!({ "v": 1, "run": run, "from": from, "to": to, "changes": rows })
+            json!({
+                "v": 1, "run": run, "from": from, "to": to, "changes": rows,
+                "conversation": said.iter().map(Said::row).collect::<Vec<_>>(),
+            })
         )?;
         return Ok(Exit::Success);
+    }
+    for said in &said {
+        said.print(&mut out)?;
     }
     for change in &changes {
         if args.stat {
@@ -68,32 +90,33 @@ async fn shown_changes(
     Ok(changes)
 }
 
-/// The snapshots that are compared: `A..B` by event, else the first and the last.
-async fn ends(
-    engine: &Engine,
+/// `A..B`; either may be left out.
+fn range(text: &str) -> anyhow::Result<(Option<Seq>, Option<Seq>)> {
+    let wrong = || usage(format!("`{text}` is no range of events; write A..B, such as 1..42"));
+    let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+    let number = |text: &str| match text {
+        "" => Ok(None),
+        text => text.parse::<u64>().map(|number| Some(Seq(number))).map_err(|_| wrong()),
+    };
+    Ok((number(from)?, number(to)?))
+}
+
+/// The snapshots that are compared: those at or before the events, else the first and the last.
+fn ends(
+    history: &History,
     run: RunId,
     state: &State,
-    range: Option<&str>,
+    range: Option<(Option<Seq>, Option<Seq>)>,
 ) -> anyhow::Result<(SnapshotId, SnapshotId)> {
     let none = || usage(format!("run {run} has no files"));
     let first = state.first_checkpoint().ok_or_else(none)?;
     let (_, last) = state.checkpoint().ok_or_else(none)?;
-    let Some(range) = range else { return Ok((first, last)) };
-    let wrong = || usage(format!("`{range}` is no range of events; write A..B, such as 1..42"));
-    let (from, to) = range.split_once("..").ok_or_else(wrong)?;
-    let number = |text: &str| text.parse::<u64>().map(Seq).map_err(|_| wrong());
-    let checkpoints: Vec<_> = events_of(engine, run)
-        .await?
-        .into_iter()
-        .filter_map(|event| match event.body {
-            EventBody::Checkpointed(checkpoint) => Some((event.header.seq, checkpoint.snapshot)),
-            _ => None,
-        })
-        .collect();
-    let at = |seq: Seq| checkpoints.iter().rev().find(|(at, _)| *at <= seq).map_or(first, |c| c.1);
-    let from = if from.is_empty() { first } else { at(number(from)?) };
-    let to = if to.is_empty() { last } else { at(number(to)?) };
-    Ok((from, to))
+    let Some((from, to)) = range else { return Ok((first, last)) };
+    let at = |seq: Option<Seq>, otherwise| match seq {
+        None => otherwise,
+        Some(seq) => history.files_at(Some(seq)).map_or(first, |(_, snapshot)| snapshot),
+    };
+    Ok((at(from, first), at(to, last)))
 }
 
 fn name(change: &Change) -> String {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use moat_core::{Item, RunId, RunOptions, Seq};
+use moat_harness::history::History;
 use moat_harness::machine::State;
 use moat_harness::{Changes, Harness, OpenRunError};
 use moat_journal::{Claim, ClaimError};
@@ -49,7 +50,9 @@ pub(crate) async fn go_on(engine: &Engine, args: ContinueArgs) -> anyhow::Result
 #[expect(clippy::print_stderr, reason = "the command line talks to a person here")]
 pub(crate) async fn fork(engine: &Engine, args: ForkArgs) -> anyhow::Result<Exit> {
     let source = engine.find_by_text(&args.run).await?;
-    let input = vec![Item::user_message(&read_prompt(&args.prompt)?)];
+    let said = args.prompt.as_deref().or(args.steer.as_deref());
+    let said = said.map(read_prompt).transpose()?;
+    let input: Vec<_> = said.iter().map(|text| Item::user_message(text)).collect();
     let taken = prepare(engine, source, &args.model, &args.limits).await?;
     let forked = taken.harness.fork(source, args.at.map(Seq), input, taken.changes).await;
     let (driver, at) = forked.map_err(|error| explain(source, error))?;
@@ -115,7 +118,9 @@ pub(crate) fn explain(run: RunId, error: OpenRunError) -> anyhow::Error {
         OpenRunError::Claim(ClaimError::NoSuchRun { .. }) => {
             usage(format!("there is no run {run}; `moat runs` lists them"))
         }
-        OpenRunError::NoCheckpoint { .. } | OpenRunError::Erased(_) => usage(error),
+        OpenRunError::NoCheckpoint { .. }
+        | OpenRunError::NothingToDo { .. }
+        | OpenRunError::Erased(_) => usage(error),
         _ => error.into(),
     }
 }
@@ -124,6 +129,12 @@ pub(crate) fn explain(run: RunId, error: OpenRunError) -> anyhow::Error {
 pub(crate) async fn state_of(engine: &Engine, run: RunId) -> anyhow::Result<State> {
     let reader = engine.harness(no_model(), Default::default(), &[])?;
     reader.state(run).await.map_err(|error| explain(run, error))
+}
+
+/// What happened in a run, a fork's past included, read without owning it.
+pub(crate) async fn history_of(engine: &Engine, run: RunId) -> anyhow::Result<History> {
+    let reader = engine.harness(no_model(), Default::default(), &[])?;
+    reader.history(run).await.map_err(|error| explain(run, error))
 }
 
 /// For what asks no model.
