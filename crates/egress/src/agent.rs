@@ -4,34 +4,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::border::{Border, Protocol, Subject, denial};
 use crate::policy::DenyReason;
 use crate::sign::{AgentFilter, AgentStep, SignRefused};
 
-/// Connections to the agent at once.
-const MAX_CLIENTS: usize = 16;
 /// Bytes taken at once, each way.
 const CHUNK: usize = 8 << 10;
 
-/// Serves the socket of a sandbox from the agent at `path`.
-pub(crate) async fn serve(border: Arc<Border>, listener: UnixListener, path: PathBuf) {
-    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
-    loop {
-        let Ok((client, _)) = listener.accept().await else {
-            tokio::time::sleep(crate::egress::ACCEPT_PAUSE).await;
-            continue;
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+/// Serves connections from inside from the agent at `path`.
+pub(crate) async fn serve(
+    border: Arc<Border>,
+    mut clients: mpsc::Receiver<UnixStream>,
+    path: PathBuf,
+) {
+    while let Some(client) = clients.recv().await {
         let (border, path) = (Arc::clone(&border), path.clone());
         let tasks = border.tasks.clone();
         tasks.spawn(async move {
             // A client that breaks the protocol, or an agent that is gone, ends its connection.
             let _ = converse(&border, client, &path).await;
-            drop(slot);
         });
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moat_core::EgressDecided;
-use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use moat_sockets::{Arrivals, Doors, SharedDatagrams};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::agent;
 use crate::authority::Authority;
@@ -26,10 +27,12 @@ use crate::upstream::Upstream;
 
 /// The port of the HTTP proxy at the gateway.
 const PROXY_PORT: u16 = 3128;
-/// How long to wait after a connection could not be taken, which is when descriptors run out.
-pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait after a datagram could not be taken.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long closing the listening sockets may take.
+const CLOSE: Duration = Duration::from_secs(1);
 
-/// The sockets of a sandbox's network namespace.
+/// The sockets of a sandbox's network namespace. The sandbox holds them as well.
 #[derive(Debug, Default)]
 pub struct EgressSockets {
     /// Listening TCP sockets. The local address of an accepted connection is what the program
@@ -126,22 +129,16 @@ impl Egress {
         });
         let (closing, closed) = watch::channel(false);
         let slots = Arc::new(Semaphore::new(border.limits.connections));
-        for listener in sockets.tcp {
-            listener.set_nonblocking(true)?;
-            let listener = TcpListener::from_std(listener)?;
-            let (border, slots) = (Arc::clone(&border), Arc::clone(&slots));
-            let tasks = border.tasks.clone();
-            tasks.spawn(until(closed.clone(), accept(border, listener, slots)));
-        }
+        // Without an agent that serves it, nobody is to wait at its socket.
+        let (doors, Arrivals { tcp, local }) =
+            Doors::open(sockets.tcp, sockets.ssh_agent.filter(|_| options.ssh_agent.is_some()))?;
+        border.tasks.spawn(accept(Arc::clone(&border), doors, tcp, slots, closed.clone()));
         if let Some(socket) = sockets.dns {
-            socket.set_nonblocking(true)?;
-            let socket = UdpSocket::from_std(socket)?;
+            let socket = SharedDatagrams::new(socket)?;
             border.tasks.spawn(until(closed.clone(), answer(Arc::clone(&border), socket)));
         }
-        if let (Some(listener), Some(path)) = (sockets.ssh_agent, options.ssh_agent) {
-            listener.set_nonblocking(true)?;
-            let listener = UnixListener::from_std(listener)?;
-            border.tasks.spawn(until(closed, agent::serve(Arc::clone(&border), listener, path)));
+        if let Some(path) = options.ssh_agent {
+            border.tasks.spawn(until(closed, agent::serve(Arc::clone(&border), local, path)));
         }
         Ok(Self { border, closing })
     }
@@ -207,18 +204,24 @@ async fn until(mut closed: watch::Receiver<bool>, task: impl Future<Output = ()>
     }
 }
 
-async fn accept(border: Arc<Border>, listener: TcpListener, slots: Arc<Semaphore>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        border.meter.connection();
-        match Arc::clone(&slots).try_acquire_owned() {
-            Ok(slot) => border.tasks.spawn(hold(slot, arrived(Arc::clone(&border), stream))),
-            Err(_) => refuse(&border, &stream),
+async fn accept(
+    border: Arc<Border>,
+    doors: Doors,
+    mut tcp: mpsc::Receiver<TcpStream>,
+    slots: Arc<Semaphore>,
+    closed: watch::Receiver<bool>,
+) {
+    let take = async {
+        while let Some(stream) = tcp.recv().await {
+            border.meter.connection();
+            match Arc::clone(&slots).try_acquire_owned() {
+                Ok(slot) => border.tasks.spawn(hold(slot, arrived(Arc::clone(&border), stream))),
+                Err(_) => refuse(&border, &stream),
+            }
         }
-    }
+    };
+    until(closed, take).await;
+    doors.close(CLOSE).await;
 }
 
 async fn hold(slot: OwnedSemaphorePermit, task: impl Future<Output = ()>) {
@@ -238,16 +241,16 @@ fn refuse(border: &Border, stream: &TcpStream) {
     border.deny(&subject, &limit(EgressLimit::Connections));
 }
 
-async fn answer(border: Arc<Border>, socket: UdpSocket) {
+async fn answer(border: Arc<Border>, socket: SharedDatagrams) {
     let mut query = [0; dns::MAX_QUERY + 1];
     loop {
-        let Ok((length, peer)) = socket.recv_from(&mut query).await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+        let Ok((length, peer)) = socket.receive(&mut query).await else {
+            tokio::time::sleep(PAUSE).await;
             continue;
         };
         if let Some(answer) = border.resolve(query.get(..length).unwrap_or_default()) {
             // A resolver that hears nothing asks again.
-            let _ = socket.try_send_to(&answer, peer);
+            let _ = socket.send(&answer, peer);
         }
     }
 }

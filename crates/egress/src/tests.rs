@@ -3,6 +3,7 @@
 mod cases;
 mod flows;
 mod server;
+mod shared;
 mod table;
 mod world;
 

@@ -177,7 +177,7 @@ pub(crate) fn read_record(path: &Path) -> Option<Record> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Connects to the guest whose folder this is.
+/// Connects to the guest whose folder this is, who may be hostile.
 pub(crate) async fn connect(path: &Path) -> io::Result<tokio::net::UnixStream> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = rustix::fs::open(path, flags, Mode::empty())?;

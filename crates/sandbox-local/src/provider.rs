@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use moat_core::{Epoch, SandboxLimits};
 use moat_sandbox::{GuestClient, GuestError, Provider, Sandbox, SandboxError, SandboxSpec};
+use moat_sockets::GuardedStream;
 use serde_json::Value;
 
 use crate::create::{self, Newborn, Place};
@@ -178,7 +179,7 @@ async fn connect(path: &Path, epoch: Epoch) -> Result<GuestClient, SandboxError>
     let stream = folder::connect(path)
         .await
         .map_err(|error| GuestError::Disconnected(format!("its socket: {error}")))?;
-    Ok(GuestClient::connect(stream, epoch).await?)
+    Ok(GuestClient::connect(GuardedStream::new(stream), epoch).await?)
 }
 
 impl Shared {

@@ -24,7 +24,6 @@ mod limits;
 mod link;
 mod listener;
 mod listing;
-mod socket_stream;
 mod sockets;
 
 use exchange::Exchange;
@@ -58,7 +57,8 @@ struct Shared {
 }
 
 impl GuestClient {
-    /// Opens a connection as the owner with this epoch, over any stream of bytes.
+    /// Opens a connection as the owner with this epoch, over any stream of bytes. A local socket
+    /// is to be a [`moat_sockets::GuardedStream`]: a guest may send descriptors.
     ///
     /// # Errors
     /// [`GuestError::Superseded`] if a later owner was here; [`GuestError::Unsupported`] if the

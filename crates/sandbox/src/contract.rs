@@ -80,10 +80,10 @@ pub trait Sandbox: Send + Sync {
 
 /// The sockets of a sandbox's network namespace that this side holds.
 ///
-/// They do not block. The guest has them as well, so that they outlive this side, and whether they
-/// block is common to both: a guest that was replaced by an attacker can make an `accept` or a
-/// receive block that came back at once before. Receive with `MSG_DONTWAIT`, and accept where
-/// blocking harms nobody else. What was accepted is this side's alone.
+/// They do not block. The guest has them as well, so that they outlive this side, and what a socket
+/// does is common to all who have it: a guest that was replaced by an attacker can make an `accept`,
+/// a receive or a close wait that came back at once before. `moat-sockets` uses them so that this
+/// holds up nobody else; whoever does not is to drop them by [`moat_sockets::close_elsewhere`].
 #[derive(Debug, Default)]
 pub struct NetworkSockets {
     /// Listening TCP sockets: the HTTP proxy and the resolver at [`GATEWAY`], and those that the

@@ -3,26 +3,20 @@
 //! A guest may send any descriptors, or none, or never answer. What arrives is bounded in number and
 //! time, looked at before anybody uses it, and closed when it is not what was asked for.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use moat_core::Epoch;
 use moat_guest::{
     ClientMessage, FrameDecoder, FrameError, GuestMessage, MAX_SOCKETS, Reply, Request, encode,
 };
+use moat_sockets::{Descriptors, GuardedStream, SharedConnection};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_protocol, socket_type};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SocketType,
-    ipproto, recvmsg,
-};
-use tokio::io::{AsyncWriteExt as _, Interest};
+use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, ipproto};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
-use super::socket_stream::SocketStream;
 use super::{HANDSHAKE_LIMIT, convert, parse};
 use crate::{ByteStream, GuestError, NetworkSockets, is_synthetic};
 
@@ -38,10 +32,13 @@ pub async fn network_sockets(
     stream: UnixStream,
     epoch: Epoch,
 ) -> Result<NetworkSockets, GuestError> {
-    let sent = ask(stream, epoch, Request::Network, HANDSHAKE_LIMIT).await?;
+    let mut sent = ask(stream, epoch, Request::Network, HANDSHAKE_LIMIT).await?;
     let mut sockets = NetworkSockets::default();
-    for fd in sent {
-        take(&mut sockets, fd)?;
+    while let Some(fd) = sent.pop() {
+        if let Err((fd, error)) = take(&mut sockets, fd) {
+            moat_sockets::close_elsewhere((fd, sockets));
+            return Err(error);
+        }
     }
     Ok(sockets)
 }
@@ -61,52 +58,56 @@ pub async fn connect_inside(
     let (Some(fd), true) = (sent.pop(), sent.is_empty()) else {
         return Err(convert::broken("it did not send one connection"));
     };
-    let internet = matches!(socket_domain(&fd), Ok(AddressFamily::INET | AddressFamily::INET6));
-    if !internet || !is(&fd, SocketType::STREAM, Some(ipproto::TCP)) || listens(&fd) {
+    if !is_connection(&fd) {
+        moat_sockets::close_elsewhere(fd);
         return Err(convert::broken("it sent something that is no connection"));
     }
-    let socket = TcpStream::from(fd);
-    socket.peer_addr().map_err(|_| convert::broken("it sent a socket without a connection"))?;
-    let lost = |error: std::io::Error| GuestError::Disconnected(error.to_string());
-    Ok(Box::new(SocketStream::new(socket).map_err(lost)?))
+    Ok(Box::new(SharedConnection::new(TcpStream::from(fd)).map_err(lost)?))
 }
 
-/// Puts a socket where it belongs.
-fn take(sockets: &mut NetworkSockets, fd: OwnedFd) -> Result<(), GuestError> {
-    let strange = || convert::broken("it sent a socket that is not of a network");
-    let set = |done: std::io::Result<()>| done.map_err(convert::broken);
-    match socket_domain(&fd) {
-        Ok(AddressFamily::INET) if is(&fd, SocketType::STREAM, Some(ipproto::TCP)) => {
-            if !listens(&fd) {
-                return Err(strange());
-            }
-            let listener = TcpListener::from(fd);
-            set(listener.set_nonblocking(true))?;
-            let address = listener.local_addr().map_err(convert::broken)?;
-            if !is_address(address, true) {
-                return Err(strange());
-            }
-            sockets.tcp.push(listener);
-        }
-        Ok(AddressFamily::INET) if is(&fd, SocketType::DGRAM, Some(ipproto::UDP)) => {
-            let socket = UdpSocket::from(fd);
-            set(socket.set_nonblocking(true))?;
-            let address = socket.local_addr().map_err(convert::broken)?;
-            if sockets.dns.is_some() || !is_address(address, false) {
-                return Err(strange());
-            }
-            sockets.dns = Some(socket);
-        }
-        Ok(AddressFamily::UNIX) if is(&fd, SocketType::STREAM, None) && listens(&fd) => {
-            let listener = UnixListener::from(fd);
-            set(listener.set_nonblocking(true))?;
-            if sockets.ssh_agent.replace(listener).is_some() {
-                return Err(strange());
-            }
-        }
-        _ => return Err(strange()),
+fn is_connection(fd: &OwnedFd) -> bool {
+    matches!(socket_domain(fd), Ok(AddressFamily::INET | AddressFamily::INET6))
+        && is(fd, SocketType::STREAM, Some(ipproto::TCP))
+        && !listens(fd)
+        && getpeername(fd).is_ok()
+}
+
+/// Puts a socket where it belongs, or gives it back: whoever closes it may have to wait.
+fn take(sockets: &mut NetworkSockets, fd: OwnedFd) -> Result<(), (OwnedFd, GuestError)> {
+    match kind(sockets, &fd) {
+        Ok(Kind::Listener) => sockets.tcp.push(fd.into()),
+        Ok(Kind::Resolver) => sockets.dns = Some(fd.into()),
+        Ok(Kind::Agent) => sockets.ssh_agent = Some(fd.into()),
+        Err(error) => return Err((fd, error)),
     }
     Ok(())
+}
+
+enum Kind {
+    Listener,
+    Resolver,
+    Agent,
+}
+
+/// What a descriptor is, if it is a socket of a network and there is room for it.
+fn kind(sockets: &NetworkSockets, fd: &OwnedFd) -> Result<Kind, GuestError> {
+    let address = || getsockname(fd).ok().and_then(|address| SocketAddr::try_from(address).ok());
+    let is_at = |all| address().is_some_and(|address| is_address(address, all));
+    let kind = match socket_domain(fd) {
+        Ok(AddressFamily::INET) if is(fd, SocketType::STREAM, Some(ipproto::TCP)) => {
+            (listens(fd) && is_at(true)).then_some(Kind::Listener)
+        }
+        Ok(AddressFamily::INET) if is(fd, SocketType::DGRAM, Some(ipproto::UDP)) => {
+            (sockets.dns.is_none() && is_at(false)).then_some(Kind::Resolver)
+        }
+        Ok(AddressFamily::UNIX) if is(fd, SocketType::STREAM, None) && listens(fd) => {
+            sockets.ssh_agent.is_none().then_some(Kind::Agent)
+        }
+        _ => None,
+    };
+    let kind = kind.ok_or_else(|| convert::broken("it sent a socket that is not of a network"))?;
+    rustix::io::ioctl_fionbio(fd, true).map_err(|error| convert::broken(error.to_string()))?;
+    Ok(kind)
 }
 
 /// Whether a socket of a network may have this address: a synthetic one, or (for listeners) all.
@@ -128,11 +129,12 @@ fn listens(fd: &OwnedFd) -> bool {
 
 /// Asks one question and takes the descriptors that come with the answer.
 async fn ask(
-    mut stream: UnixStream,
+    stream: UnixStream,
     epoch: Epoch,
     body: Request,
     limit: Duration,
-) -> Result<Vec<OwnedFd>, GuestError> {
+) -> Result<Descriptors, GuestError> {
+    let mut stream = GuardedStream::new(stream);
     let exchange = async {
         let mut bytes = Vec::new();
         let versions = moat_guest::VERSIONS;
@@ -151,9 +153,9 @@ async fn ask(
 }
 
 /// Reads until the answer has come, and with it its descriptors.
-async fn answer(stream: &UnixStream) -> Result<Vec<OwnedFd>, GuestError> {
+async fn answer(stream: &GuardedStream) -> Result<Descriptors, GuestError> {
     let mut decoder = FrameDecoder::default();
-    let mut sent = Vec::new();
+    let mut sent = Descriptors::default();
     let mut welcome = false;
     loop {
         while let Some(frame) = decoder.next_frame().map_err(convert::broken)? {
@@ -178,8 +180,7 @@ async fn answer(stream: &UnixStream) -> Result<Vec<OwnedFd>, GuestError> {
                 }
             }
         }
-        let received = stream.async_io(Interest::READABLE, || receive(stream, &mut sent)).await;
-        let bytes = received.map_err(lost)?;
+        let bytes = stream.receive(&mut sent).await.map_err(lost)?;
         if bytes.is_empty() {
             return Err(GuestError::Disconnected("it closed the connection".to_owned()));
         }
@@ -188,26 +189,6 @@ async fn answer(stream: &UnixStream) -> Result<Vec<OwnedFd>, GuestError> {
         }
         decoder.input().extend_from_slice(&bytes);
     }
-}
-
-/// Reads some bytes, and the descriptors that stand at their first.
-fn receive(stream: &UnixStream, sent: &mut Vec<OwnedFd>) -> std::io::Result<Vec<u8>> {
-    let mut bytes = vec![0; 4096];
-    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut room);
-    let mut parts = [IoSliceMut::new(&mut bytes)];
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let received = recvmsg(stream, &mut parts, &mut ancillary, flags)?;
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            sent.extend(descriptors);
-        }
-    }
-    if received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(std::io::Error::other("it sent more descriptors than allowed"));
-    }
-    bytes.truncate(received.bytes);
-    Ok(bytes)
 }
 
 fn lost(error: std::io::Error) -> GuestError {
