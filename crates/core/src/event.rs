@@ -210,6 +210,8 @@ kinds! {
     RunPaused = "run_paused", true;
     /// A paused or limited run goes on.
     RunResumed = "run_resumed", true;
+    /// The run goes on elsewhere, and no longer here.
+    RunMoved = "run_moved", true;
     /// The bodies of the run were destroyed.
     RunErased = "erased", false;
     /// The run ended.

@@ -229,6 +229,7 @@ impl Driver {
             kind: body.kind().to_owned(),
             version: body.version(),
             must_understand: body.must_understand(),
+            at: None,
             body: body.encode()?,
         };
         let event = Event {

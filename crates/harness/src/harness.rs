@@ -23,6 +23,7 @@ use crate::driver::{DriveError, Driver, Facts};
 use crate::machine::{ApplyError, State, Status};
 use crate::network::NetworkOptions;
 use crate::tool::Tool;
+use crate::transfer::refuse_moved;
 
 /// What a harness is made of. Every part is a contract with implementations to choose from.
 pub struct HarnessOptions {
@@ -74,7 +75,7 @@ pub(crate) struct HarnessParts {
 
 /// Starts and takes up runs. Cheap to clone.
 #[derive(Clone)]
-pub struct Harness(Arc<HarnessParts>);
+pub struct Harness(pub(crate) Arc<HarnessParts>);
 
 /// A run that is to be started.
 #[derive(Clone, Debug)]
@@ -143,6 +144,9 @@ pub enum OpenRunError {
     /// Its bodies were destroyed.
     #[error("run {0} was erased")]
     Erased(RunId),
+    /// It was exported with its right to go on.
+    #[error("run {0} was moved elsewhere by `export`; a fork of it can go on here")]
+    Moved(RunId),
     /// A fork without a task, of a conversation that is complete.
     #[error(
         "the conversation of run {run} is complete at event {at}: say what the fork is to do, or cut \
@@ -171,6 +175,7 @@ impl moat_core::Retryable for OpenRunError {
             Self::Read(error) => error.is_retryable(),
             Self::Drive(error) => error.is_retryable(),
             Self::Apply(_)
+            | Self::Moved(_)
             | Self::Erased(_)
             | Self::NoCheckpoint { .. }
             | Self::NothingToDo { .. } => false,
@@ -318,12 +323,13 @@ impl Harness {
         Ok(self.read_past(run, None).await?.state)
     }
 
-    async fn open(&self, run: RunId, claim: Claim) -> Result<Driver, OpenRunError> {
+    pub(crate) async fn open(&self, run: RunId, claim: Claim) -> Result<Driver, OpenRunError> {
         let owner = self.0.journal.claim(&self.0.tenant, run, claim).await?;
         let past = self.read_past(run, None).await?;
         if *past.state.status() == Status::Erased {
             return Err(OpenRunError::Erased(run));
         }
+        refuse_moved(run, past.state.status())?;
         Ok(self.driver(owner, past.state, past.facts))
     }
 

@@ -19,6 +19,7 @@ pub mod network;
 pub mod patch;
 pub mod prompt;
 pub mod tool;
+pub mod transfer;
 pub mod truncate;
 
 pub use builtin::sandbox_tools;

@@ -86,6 +86,8 @@ pub enum Status {
     },
     /// It ended.
     Finished(RunOutcome),
+    /// It was exported to go on elsewhere.
+    Moved,
     /// Its bodies were destroyed.
     Erased,
 }
@@ -223,6 +225,10 @@ impl State {
     /// Where the run stands.
     pub fn status(&self) -> &Status {
         &self.status
+    }
+    /// Nothing more happens to it here, unless it gets more input.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.status, Status::Finished(_) | Status::Moved | Status::Erased)
     }
     /// Everything said so far, oldest first.
     pub fn conversation(&self) -> &[Entry] {

@@ -80,6 +80,7 @@ fn batch() -> Batch {
         kind: "measured".to_owned(),
         version: 1,
         must_understand: true,
+        at: None,
         body: vec![7; BODY],
     };
     Batch { events: vec![event], ..Batch::default() }

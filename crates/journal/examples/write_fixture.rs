@@ -35,6 +35,7 @@ fn event(kind: &str, body: &[u8]) -> NewEvent {
         kind: kind.to_owned(),
         version: 3,
         must_understand: kind == "started",
+        at: None,
         body: body.to_vec(),
     }
 }

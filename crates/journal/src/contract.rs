@@ -6,7 +6,8 @@ use moat_core::{Epoch, EventHeader, RunId, Seq, TenantId};
 
 use crate::{AppendError, ClaimError, EraseError, InboxError, ReadError, VerifyError};
 
-/// An event that is to be appended. The journal adds tenant, run, sequence number, epoch and time.
+/// An event that is to be appended. The journal adds tenant, run, sequence number and epoch,
+/// and the time where it is absent.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     /// Who caused it.
@@ -17,6 +18,9 @@ pub struct NewEvent {
     pub version: u16,
     /// Whether a reader that does not know the kind has to stop.
     pub must_understand: bool,
+    /// When it happened, in milliseconds since the Unix epoch, for what was not appended as it
+    /// happened; absent: now.
+    pub at: Option<u64>,
     /// The body's bytes.
     pub body: Vec<u8>,
 }

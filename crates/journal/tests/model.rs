@@ -93,6 +93,7 @@ fn event(body: Vec<u8>) -> NewEvent {
         kind: "tested".to_owned(),
         version: 1,
         must_understand: true,
+        at: None,
         body,
     }
 }

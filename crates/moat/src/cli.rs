@@ -90,6 +90,11 @@ pub(crate) enum Command {
     /// Name the turn, the call and the reasoning that made a file or a line what it is
     #[command(after_help = "Example: moat why RUN src/lib.rs:42")]
     Why(WhyArgs),
+    /// Write a whole run to a file: conversation, journal and files
+    #[command(after_help = "Example: moat export RUN -o run.moat --move")]
+    Export(ExportArgs),
+    /// Take in a run that `export` wrote
+    Import(ImportArgs),
     /// Write a run's changes to the folder it started from
     Apply(ApplyArgs),
     /// Take back what `apply` wrote

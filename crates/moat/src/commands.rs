@@ -15,5 +15,6 @@ pub(crate) mod sandbox;
 pub(crate) mod show;
 pub(crate) mod start;
 pub(crate) mod take_up;
+pub(crate) mod transfer;
 pub(crate) mod verify;
 pub(crate) mod why;

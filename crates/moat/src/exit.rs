@@ -38,7 +38,7 @@ impl Exit {
     pub(crate) fn of(state: &State) -> Self {
         match state.status() {
             Status::Finished(RunOutcome::Final { .. }) => Self::Success,
-            Status::Finished(_) | Status::Erased => Self::TaskFailed,
+            Status::Finished(_) | Status::Moved | Status::Erased => Self::TaskFailed,
             Status::Limited { .. } => Self::Limit,
             Status::Paused(PauseReason::Approval, _) => Self::Waiting,
             Status::Paused(PauseReason::User, _) => Self::Interrupted,

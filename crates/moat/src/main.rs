@@ -22,7 +22,7 @@ use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Command, PolicyCommand};
 use commands::{
     demo, diff, doctor, give_back, inbox, list, logs, policy, record, restore, sandbox, show,
-    start, take_up, verify, why,
+    start, take_up, transfer, verify, why,
 };
 use engine::Engine;
 use exit::{Exit, WithExit};
@@ -55,6 +55,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Diff(args) => diff::diff(&Engine::open(global)?, &args).await,
         Command::Restore(args) => restore::restore(&Engine::open(global)?, &args).await,
         Command::Why(args) => why::why(&Engine::open(global)?, &args).await,
+        Command::Export(args) => transfer::export(&Engine::open(global)?, &args).await,
+        Command::Import(args) => transfer::import(&Engine::open(global)?, &args).await,
         Command::Apply(args) => give_back::apply(&Engine::open(global)?, &args).await,
         Command::Undo(args) => give_back::undo(&Engine::open(global)?, &args).await,
         Command::Cancel(args) => inbox::cancel(&Engine::open(global)?, &args).await,

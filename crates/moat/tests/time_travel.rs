@@ -9,15 +9,20 @@ mod transcript;
 
 use lab::Lab;
 use serde_json::{Value, json};
-use transcript::{exec, patch, say, transcript};
+use transcript::{Turn, exec, patch, say, transcript};
 
 /// A run of four turns on one file, and the numbers of its checkpoints.
 fn worked() -> (Lab, String, Vec<u64>) {
+    worked_before(&[])
+}
+
+/// The same, with answers for what comes after.
+fn worked_before(more: &[Turn]) -> (Lab, String, Vec<u64>) {
     let lab = Lab::new();
     let reason = json!({
         "type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Zwei fits."}],
     });
-    let turns = [
+    let mut turns = vec![
         vec![patch("*** Add File: poem.txt\n+eins\n+two\n+drei")],
         vec![
             reason,
@@ -29,6 +34,7 @@ fn worked() -> (Lab, String, Vec<u64>) {
         )],
         vec![say("done")],
     ];
+    turns.extend_from_slice(more);
     let replay = lab.write("t.jsonl", transcript(&turns)).to_str().unwrap().to_owned();
     lab.write("work/kept.txt", "from the start\n");
     let run = lab.ok(&["exec", "--json", "--replay", &replay, "Go."]).run();
@@ -166,4 +172,128 @@ fn bytes_below(folder: &std::path::Path) -> u64 {
             false => entry.metadata().unwrap().len(),
         })
         .sum()
+}
+
+/// The same machine with other folders: other keys, another journal.
+fn elsewhere() -> Lab {
+    Lab::new()
+}
+
+#[test]
+fn a_run_that_was_exported_goes_on_under_other_keys_and_only_one_of_two_when_it_was_moved() {
+    let big = "head -c 300000 /dev/zero | tr '\\0' x; echo";
+    let (lab, run, _) = worked_before(&[vec![exec(big)], vec![say("big")], vec![say("there")]]);
+    lab.ok(&["continue", &run, "More."]);
+    let file = lab.path("run.moat");
+    let file = file.to_str().unwrap();
+    let told = lab.json(&["export", &run, "-o", file, "--json"]);
+    assert_eq!(told["moved"], false);
+    let there = elsewhere();
+    let copy = there.json(&["import", file, "--json"]);
+    let id = copy["run"].as_str().unwrap();
+    assert_ne!(id, run, "its source may go on");
+    assert_eq!(copy["dropped"], json!(["folder", "labels"]));
+    let said = |lab: &Lab, run: &str| {
+        let show = lab.json(&["show", run, "--json"]);
+        let turns = show["turns"].as_array().unwrap().clone();
+        let turns: Vec<_> = turns
+            .iter()
+            .map(|turn| (turn["said"].clone(), turn["calls"][0]["text"].clone()))
+            .collect();
+        (turns, show["last_message"].clone())
+    };
+    assert_eq!(said(&there, id), said(&lab, &run));
+    let diff = |lab: &Lab, run: &str| lab.ok(&["diff", run, "--files"]).out;
+    assert_eq!(diff(&there, id), diff(&lab, &run));
+    assert_eq!(
+        there.json(&["why", id, "deep/poem.txt:3", "--json"])["made"][0]["path"],
+        "poem.txt"
+    );
+    // A whole output that only the blob store has.
+    let whole = |lab: &Lab, run: &str| {
+        let show = lab.json(&["show", run, "--json"]);
+        let calls =
+            show["turns"].as_array().unwrap().iter().flat_map(|turn| turn["calls"].as_array());
+        let call = calls.flatten().last().unwrap()["call"].as_str().unwrap().to_owned();
+        lab.ok(&["show", run, "--output", &call]).out
+    };
+    assert_eq!(whole(&there, id).len(), 300_001);
+    assert_eq!(whole(&there, id), whole(&lab, &run));
+    assert_eq!(there.json(&["verify", "--json"])["sound"], true);
+    let applied = there.path("applied");
+    std::fs::create_dir(&applied).unwrap();
+    std::fs::write(applied.join("kept.txt"), "from the start\n").unwrap();
+    exit(&there.moat(&["apply", id]), 2, "did not start from a folder");
+    there.ok(&["apply", id, "--to", applied.to_str().unwrap()]);
+    assert!(applied.join("deep/poem.txt").exists());
+
+    // Moved: it keeps its id, and goes on there and nowhere else.
+    let moved = lab.path("moved.moat");
+    let moved = moved.to_str().unwrap();
+    lab.ok(&["export", &run, "-o", moved, "--move"]);
+    exit(&lab.moat(&["continue", &run, "x"]), 2, "was moved elsewhere");
+    exit(&lab.moat(&["resume", &run]), 2, "was moved elsewhere");
+    assert_eq!(lab.json(&["runs", "--json"])[0]["status"], "moved");
+    lab.ok(&["fork", &run, "Go on here."]);
+    let third = elsewhere();
+    let here = third.json(&["import", moved, "--trust", "--json"]);
+    assert_eq!((&here["run"], &here["dropped"]), (&json!(run), &json!([])));
+    third.ok(&["continue", &run, "Go on there."]);
+    assert_eq!(third.json(&["show", &run, "--json"])["last_message"], "there");
+    // Whoever has it already gets a copy.
+    let again = third.json(&["import", moved, "--json"]);
+    assert_ne!(again["run"], json!(run));
+    assert_eq!(third.json(&["verify", "--json"])["sound"], true);
+}
+
+#[test]
+fn an_export_that_was_changed_or_cut_is_refused_and_leaves_no_run() {
+    let (lab, run, _) = worked();
+    let file = lab.path("run.moat");
+    lab.ok(&["export", &run, "-o", file.to_str().unwrap()]);
+    let mode = std::os::unix::fs::MetadataExt::mode(&file.metadata().unwrap());
+    assert_eq!(mode & 0o077, 0, "nobody else may read it");
+    let whole = std::fs::read(&file).unwrap();
+    let there = elsewhere();
+    let refused = |bytes: &[u8], says: &str| {
+        let file = there.write("changed.moat", bytes);
+        let done = there.moat(&["import", file.to_str().unwrap()]);
+        assert!(matches!(done.code, Some(2 | 5)), "{done}");
+        assert!(done.err.contains(says), "{says}: {done}");
+    };
+    refused(&whole[..whole.len() / 2], "");
+    refused(b"nothing of the kind", "no export of a run");
+    let swap = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len(), "members keep their sizes");
+        let at = whole.windows(from.len()).position(|part| part == from.as_bytes());
+        let mut bytes = whole.clone();
+        bytes[at.unwrap()..][..from.len()].copy_from_slice(to.as_bytes());
+        bytes
+    };
+    refused(&swap("\"version\": 1", "\"version\": 9"), "newer Moat");
+    refused(&swap("model_requested", "model_unheardof"), "newer Moat");
+    refused(&swap("\"seq\":2,", "\"seq\":3,"), "no event that follows");
+    refused(&swap("model_answered", "model_requested".get(..14).unwrap()), "");
+    // Every content is hashed again on its way in.
+    let mut flipped = 0;
+    for at in (0..whole.len()).step_by(997) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        let file = there.write("changed.moat", &bytes);
+        let done = there.moat(&["import", file.to_str().unwrap(), "--json"]);
+        match done.code {
+            Some(0) => {
+                // What was changed says nothing of the run: an owner or time of the archive's own.
+                let id = serde_json::from_str::<Value>(&done.out).unwrap()["run"].to_string();
+                let id = id.trim_matches('"');
+                let diff = |lab: &Lab, run: &str| lab.ok(&["diff", run, "--files"]).out;
+                assert_eq!(diff(&there, id), diff(&lab, &run), "byte {at}");
+            }
+            Some(2 | 5) => flipped += 1,
+            _ => panic!("byte {at}: {done}"),
+        }
+    }
+    assert!(flipped > 0);
+    let scratch = there.data.join("scratch");
+    assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0, "nothing is left behind");
 }

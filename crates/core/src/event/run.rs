@@ -321,6 +321,14 @@ pub struct RunResumed {
     pub model: Option<String>,
 }
 
+/// Body of `run_moved`: the run was exported to go on elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunMoved {
+    /// Where to, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
 /// Body of `erased`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunErased {

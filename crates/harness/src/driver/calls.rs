@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{DriveError, Driver};
 use crate::builtin::{self, CallEnd, SandboxCall};
 use crate::compute::{Attached, Compute};
-use crate::machine::{Call, CallRun, CallState, Status, output_item};
+use crate::machine::{Call, CallRun, CallState, output_item};
 use crate::tool::{ToolCall, ToolOutcome};
 
 /// What the model is told about a call whose outcome a crash hid.
@@ -381,10 +381,10 @@ impl Driver {
     /// The sandbox of a run that ended is removed; that of a paused one lives on for its grace.
     pub(super) async fn let_go_of_sandbox(&mut self) {
         if let Some(compute) = self.compute.take() {
-            let over = matches!(self.state.status(), Status::Finished(_) | Status::Erased);
+            let over = self.state.is_over();
             compute.let_go(over).await;
-        } else if let (Status::Finished(_), Some(sandbox), Some(provider)) =
-            (self.state.status(), self.state.sandbox(), &self.parts.provider)
+        } else if let (true, Some(sandbox), Some(provider)) =
+            (self.state.is_over(), self.state.sandbox(), &self.parts.provider)
         {
             // Best effort: a sandbox that cannot be removed ends itself after its grace.
             let _ = provider.destroy(&sandbox.handle).await;

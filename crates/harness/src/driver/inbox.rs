@@ -62,7 +62,7 @@ impl Driver {
                 Some(Steered { input: vec![Item::user_message(&steer.text)] }.into())
             }
             "cancel" => {
-                let over = matches!(self.state.status(), Status::Finished(_) | Status::Erased);
+                let over = self.state.is_over();
                 let cancel: Cancel = serde_json::from_str(&entry.body).unwrap_or_default();
                 (!over).then(|| CancelRequested { reason: cancel.reason }.into())
             }

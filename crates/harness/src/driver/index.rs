@@ -70,6 +70,7 @@ pub fn status_word(state: &State) -> &'static str {
         Status::Finished(RunOutcome::Final { .. }) => "finished",
         Status::Finished(RunOutcome::Error { .. }) => "failed",
         Status::Finished(RunOutcome::Cancelled) => "cancelled",
+        Status::Moved => "moved",
         Status::Erased => "erased",
     }
 }

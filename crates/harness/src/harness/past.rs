@@ -57,7 +57,7 @@ impl Harness {
 
     /// The run and those that it was forked from, the oldest first, each with the last event that
     /// belongs to the run's past.
-    async fn line_of(
+    pub(crate) async fn line_of(
         &self,
         run: RunId,
         until: Option<Seq>,

@@ -114,6 +114,7 @@ impl State {
             EventBody::RunFinished(finished) => {
                 self.status = Status::Finished(finished.outcome.clone());
             }
+            EventBody::RunMoved(_) => self.status = Status::Moved,
             EventBody::RunErased(_) | EventBody::Erased(_) => self.status = Status::Erased,
             EventBody::ChildStarted(_) | EventBody::ChildFinished(_) | EventBody::Unknown(_) => {}
             sandbox => self.apply_sandbox(seq, sandbox),

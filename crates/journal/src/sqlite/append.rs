@@ -88,11 +88,12 @@ fn seal_index(owner: &SqliteOwner, index: &IndexRow) -> Result<SealedIndex, Appe
 }
 
 async fn seal(owner: &SqliteOwner, events: Vec<NewEvent>) -> Result<(Vec<Row>, Head), AppendError> {
-    let (key, head, at) = (Arc::clone(&owner.key), owner.head, now_ms());
+    let (key, head, now) = (Arc::clone(&owner.key), owner.head, now_ms());
     let mut seq = head.seq;
     let headed = events.into_iter().map(|event| {
         seq = seq.next();
-        let NewEvent { actor, kind, version, must_understand, body } = event;
+        let NewEvent { actor, kind, version, must_understand, at, body } = event;
+        let at = at.unwrap_or(now);
         let (tenant, run, epoch) = (owner.tenant.clone(), owner.run, owner.epoch);
         (EventHeader { tenant, run, seq, epoch, at, actor, kind, version, must_understand }, body)
     });

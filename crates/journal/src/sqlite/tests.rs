@@ -84,6 +84,7 @@ fn event(body: impl Into<Vec<u8>>) -> NewEvent {
         kind: "tested".to_owned(),
         version: 1,
         must_understand: true,
+        at: None,
         body: body.into(),
     }
 }

@@ -117,13 +117,14 @@ impl Wake {
     pub(super) fn announce(self: Arc<Self>) {
         match &self.held {
             Some(Held::Inbox(ring)) => ring.ring(),
-            // Where nobody else holds it, closing it is what readers hear; once is enough.
-            Some(Held::Events(file)) if Arc::strong_count(&self) > 1 => {
-                if !matches!(file.read_at(&mut [0], 0), Ok(1)) {
+            Some(Held::Events(file)) => {
+                // Where nobody else holds it, closing it is what readers hear; once is enough.
+                let is_held = Arc::strong_count(&self) > 1;
+                if is_held && !matches!(file.read_at(&mut [0], 0), Ok(1)) {
                     drop(open(&self.path));
                 }
             }
-            _ => {}
+            None => {}
         }
     }
 }

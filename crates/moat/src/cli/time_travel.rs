@@ -79,3 +79,30 @@ pub(crate) struct WhyArgs {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The file to write; `-` is standard output
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// The run goes on elsewhere: here it can be read and forked, and no longer driven
+    #[arg(long = "move")]
+    pub(crate) moves: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The file that `export` wrote
+    pub(crate) file: PathBuf,
+    /// It is your own: also take over its folder, network, secrets, allowed fences and labels
+    #[arg(long)]
+    pub(crate) trust: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

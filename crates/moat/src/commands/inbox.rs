@@ -55,11 +55,13 @@ pub(crate) async fn decide(engine: &Engine, args: DecideArgs, yes: bool) -> anyh
 }
 
 fn refuse_if_over(state: &State) -> anyhow::Result<()> {
+    use moat_harness::OpenRunError;
     use moat_harness::machine::Status;
     match (state.status(), state.run()) {
         (Status::Finished(_) | Status::Erased, Some(run)) => {
             Err(usage(format!("run {run} has ended; `moat continue {run} \"…\"` goes on with it")))
         }
+        (Status::Moved, Some(run)) => Err(usage(OpenRunError::Moved(run))),
         _ => Ok(()),
     }
 }

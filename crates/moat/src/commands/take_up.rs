@@ -120,6 +120,7 @@ pub(crate) fn explain(run: RunId, error: OpenRunError) -> anyhow::Error {
         }
         OpenRunError::NoCheckpoint { .. }
         | OpenRunError::NothingToDo { .. }
+        | OpenRunError::Moved(_)
         | OpenRunError::Erased(_) => usage(error),
         _ => error.into(),
     }

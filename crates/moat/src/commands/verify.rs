@@ -79,6 +79,7 @@ pub(crate) async fn erase(engine: &Engine, args: &EraseArgs) -> anyhow::Result<E
         kind: body.kind().to_owned(),
         version: body.version(),
         must_understand: body.must_understand(),
+        at: None,
         body: body.encode()?,
     };
     let outputs = outputs_to_delete(engine, run, &consent).await?;
