@@ -105,7 +105,7 @@ pub struct Exported {
     /// Bytes of files and outputs, each content once, before they are compressed.
     pub bytes: u64,
     /// Held for a run that is being moved.
-    driver: Option<Driver>,
+    driver: Option<Box<Driver>>,
 }
 
 impl Exported {
@@ -119,7 +119,7 @@ impl Exported {
     pub async fn seal(self) -> Result<(), TransferError> {
         if let Some(mut driver) = self.driver {
             driver.push("user", RunMoved::default())?;
-            driver.drive().await?;
+            Box::pin(driver.drive()).await?;
         }
         Ok(())
     }
@@ -135,7 +135,7 @@ impl Harness {
         moves: bool,
     ) -> Result<Exported, TransferError> {
         let driver = match moves {
-            true => Some(self.open(run, Claim::IfFree).await?),
+            true => Some(Box::new(self.open(run, Claim::IfFree).await?)),
             false => None,
         };
         let mut key = [0; 32];
