@@ -98,13 +98,26 @@ fn prefix(header: usize, payload: usize) -> Result<[u8; PREFIX], FrameError> {
 ///
 /// Read into [`FrameDecoder::input`], then take frames with [`FrameDecoder::next_frame`] until
 /// there is none. It holds at most one largest frame and 64 KiB, whatever arrives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameDecoder {
     buffer: Vec<u8>,
     start: usize,
+    max_header: usize,
+    max_payload: usize,
+}
+
+impl Default for FrameDecoder {
+    fn default() -> Self {
+        Self::with_limits(MAX_HEADER, MAX_PAYLOAD)
+    }
 }
 
 impl FrameDecoder {
+    /// With other limits than [`MAX_HEADER`] and [`MAX_PAYLOAD`], in bytes.
+    pub fn with_limits(max_header: usize, max_payload: usize) -> Self {
+        Self { buffer: Vec::new(), start: 0, max_header, max_payload }
+    }
+
     /// Where the next bytes of the stream are to be appended. Its spare capacity is what may be
     /// read at once.
     pub fn input(&mut self) -> &mut Vec<u8> {
@@ -141,11 +154,11 @@ impl FrameDecoder {
         let Some(&[a, b, c, d, e, f, g, h]) = arrived.first_chunk() else { return Ok(None) };
         let [total, header] =
             [[a, b, c, d], [e, f, g, h]].map(|le| u32::from_le_bytes(le) as usize);
-        if header > MAX_HEADER || header > total {
+        if header > self.max_header || header > total {
             return Err(FrameError::Header { length: header });
         }
         let payload = total - header;
-        if payload > MAX_PAYLOAD {
+        if payload > self.max_payload {
             return Err(FrameError::Payload { length: payload });
         }
         Ok(Some((header, payload)))

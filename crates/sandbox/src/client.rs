@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moat_core::{BootNonce, Epoch};
-use moat_guest::{ClientMessage, Frame, FrameDecoder, GuestMessage, Refusal, Reply, Request};
+use moat_guest::{ClientMessage, Frame, FrameDecoder, GuestMessage, Reply, Request};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadHalf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::GuestError;
 
+mod check;
 mod convert;
 mod exchange;
 mod guest;
@@ -26,6 +27,11 @@ mod listener;
 mod listing;
 mod sockets;
 
+#[cfg(not(feature = "mutations"))]
+use check::Check;
+use check::is_on;
+#[cfg(feature = "mutations")]
+pub use check::{Check, shrink, without};
 use exchange::Exchange;
 use inbox::{Answer, Inbox, Waiting};
 use link::Link;
@@ -54,6 +60,8 @@ pub struct GuestClient {
 struct Shared {
     link: Link,
     inbox: Inbox,
+    /// Of whoever holds this connection.
+    epoch: Epoch,
 }
 
 impl GuestClient {
@@ -69,17 +77,17 @@ impl GuestClient {
     {
         let (mut reader, writer) = tokio::io::split(stream);
         let link = Link::new(Box::new(writer));
-        let mut decoder = FrameDecoder::default();
+        let mut decoder = decoder();
         let handshake = async {
             let versions = moat_guest::VERSIONS;
             link.send(&ClientMessage::Hello { versions, epoch: epoch.0 }, &[]).await?;
-            greeting(&mut reader, &mut decoder).await
+            greeting(&mut reader, &mut decoder, epoch).await
         };
         let (nonce, version) =
-            tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await.map_err(|_| {
+            tokio::time::timeout(patience(HANDSHAKE_LIMIT), handshake).await.map_err(|_| {
                 GuestError::Disconnected("the guest did not answer the connection".to_owned())
             })??;
-        let shared = Arc::new(Shared { link, inbox: Inbox::default() });
+        let shared = Arc::new(Shared { link, inbox: Inbox::default(), epoch });
         let reader = tokio::spawn(read_all(reader, decoder, Arc::clone(&shared)));
         Ok(Self { shared, nonce, version, reader })
     }
@@ -153,7 +161,7 @@ impl GuestClient {
             // The sender is only ever dropped together with the connection.
             answer.await.unwrap_or_else(|_| Err(inbox.end_reason().into()))
         };
-        tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
+        tokio::time::timeout(patience(limit), exchange).await.unwrap_or_else(|_| {
             let waited = limit.as_secs();
             Err(GuestError::Disconnected(format!("no answer within {waited} s")).into())
         })
@@ -173,16 +181,31 @@ impl std::fmt::Debug for GuestClient {
     }
 }
 
+/// What cuts a guest's bytes into frames.
+fn decoder() -> FrameDecoder {
+    if is_on(Check::FrameSize) {
+        FrameDecoder::default()
+    } else {
+        FrameDecoder::with_limits(usize::MAX, usize::MAX)
+    }
+}
+
+/// How long a guest is waited for.
+fn patience(limit: Duration) -> Duration {
+    if is_on(Check::Time) { limit } else { Duration::MAX }
+}
+
 /// Reads the guest's answer to `Hello`.
 async fn greeting<R: AsyncRead + Unpin>(
     reader: &mut R,
     decoder: &mut FrameDecoder,
+    epoch: Epoch,
 ) -> Result<(BootNonce, u32), GuestError> {
     loop {
         if let Some(frame) = decoder.next_frame().map_err(convert::broken)? {
             return match parse(&frame)? {
                 GuestMessage::Welcome(welcome) => convert::nonce(welcome),
-                GuestMessage::Refused(refusal) => Err(convert::refusal(refusal)),
+                GuestMessage::Refused(refusal) => Err(convert::refusal(refusal, epoch)),
                 _ => Err(convert::broken("it answered before it was asked")),
             };
         }
@@ -209,8 +232,8 @@ where
 fn deliver_all(decoder: &mut FrameDecoder, shared: &Shared) -> Result<(), GuestError> {
     while let Some(frame) = decoder.next_frame().map_err(convert::broken)? {
         match parse(&frame)? {
-            GuestMessage::Refused(Refusal::Superseded { .. }) => {
-                return Err(GuestError::Superseded);
+            GuestMessage::Refused(refusal) => {
+                return Err(convert::refusal(refusal, shared.epoch));
             }
             message => shared.inbox.deliver(message, frame.payload)?,
         }

@@ -16,5 +16,7 @@ pub mod materialise;
 #[cfg(feature = "plain")]
 pub mod plain;
 
+#[cfg(feature = "mutations")]
+pub use client::{Check, shrink, without};
 pub use client::{GuestClient, connect_inside, network_sockets};
 pub use contract::*;

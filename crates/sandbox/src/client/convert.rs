@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use moat_core::{BootNonce, LimitName, Metered, SandboxLimitReached};
+use moat_core::{BootNonce, Epoch, LimitName, Metered, SandboxLimitReached};
 use moat_guest::{
     ApplyKind, ApplyRecord, CommitOutcome as WireOutcome, Failure, LimitName as WireLimit,
     LimitReached as WireReached, Metered as WireMetered, OutputStream as WireStream, Place,
@@ -13,6 +13,7 @@ use moat_guest::{
     StatKind, StatRecord, Welcome,
 };
 
+use super::check::{Check, is_on};
 use crate::{
     ApplyEntry, ApplyNode, CommitOutcome, FileKind, FileStat, GuestError, OutputStream,
     ProcessExit, ProcessStatus, Root, ScanEntry,
@@ -41,18 +42,23 @@ pub(super) fn copy(error: &GuestError) -> GuestError {
 
 pub(super) fn nonce(welcome: Welcome) -> Result<(BootNonce, u32), GuestError> {
     let ours = moat_guest::VERSIONS;
-    if !(ours.min..=ours.max).contains(&welcome.version) {
+    if is_on(Check::Version) && !(ours.min..=ours.max).contains(&welcome.version) {
         return Err(broken("it chose a version that was not offered"));
     }
     let nonce = welcome.nonce;
-    if nonce.len() != 32 || !nonce.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    let is_nonce = nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_on(Check::Nonce) && !is_nonce {
         return Err(broken("its nonce is none"));
     }
     Ok((BootNonce(nonce), welcome.version))
 }
 
-pub(super) fn refusal(refusal: Refusal) -> GuestError {
+/// Why a guest refuses the owner with this epoch.
+pub(super) fn refusal(refusal: Refusal, ours: Epoch) -> GuestError {
     match refusal {
+        Refusal::Superseded { epoch } if is_on(Check::Epoch) && epoch <= ours.0 => {
+            broken("it says that an owner is later whose epoch is not")
+        }
         Refusal::Superseded { .. } => GuestError::Superseded,
         Refusal::Version { versions } => GuestError::Unsupported(format!(
             "speak this version of the protocol, only {} to {}: checkpoint it and replace it",
@@ -80,7 +86,8 @@ pub(super) fn failure(failure: Failure) -> GuestError {
 
 /// A guest's text, cut to a length that can be shown.
 fn shown(text: &str) -> String {
-    text.chars().take(MAX_SHOWN).collect()
+    let most = if is_on(Check::Words) { MAX_SHOWN } else { usize::MAX };
+    text.chars().take(most).collect()
 }
 
 fn shown_path(path: &RawBytes) -> String {
@@ -119,7 +126,7 @@ pub(super) fn exit(exit: WireExit) -> ProcessExit {
         code: exit.code,
         limit: exit.limit.map(limit_reached),
         metered: exit.metered.map(metered),
-        wall_ms: exit.wall_ms,
+        wall_ms: countable(exit.wall_ms),
     }
 }
 
@@ -158,13 +165,13 @@ pub(super) fn metered(metered: WireMetered) -> Metered {
 
 /// Sums of numbers that a guest made up stay numbers, in every program that reads JSON.
 fn countable(number: u64) -> u64 {
-    number.min(MAX_COUNT)
+    if is_on(Check::Countable) { number.min(MAX_COUNT) } else { number }
 }
 
 pub(super) fn status(status: WireStatus) -> Result<ProcessStatus, GuestError> {
     Ok(ProcessStatus {
         key: status.key.parse().map_err(broken)?,
-        output: status.output,
+        output: countable(status.output),
         exit: status.exit.map(exit),
     })
 }

@@ -9,6 +9,7 @@ use moat_guest::{
 };
 use tokio::sync::mpsc;
 
+use super::check::{Check, is_on};
 use super::listing::Listing;
 use super::{Exchange, GuestClient, QUICK, SLOW, convert, listener};
 use crate::{
@@ -41,7 +42,9 @@ impl Guest for GuestClient {
             None => Request::Start(start),
         };
         match self.ask(request, &[], QUICK).await?.reply {
-            Reply::Process(status) if status.key == command.key.to_string() => {
+            Reply::Process(status)
+                if status.key == command.key.to_string() || !is_on(Check::StartedKey) =>
+            {
                 convert::status(status)
             }
             _ => Err(Exchange::mismatch("a start").into()),
@@ -101,6 +104,9 @@ impl Guest for GuestClient {
             Reply::Entries { last: true } if record.is_empty() => Ok(None),
             Reply::Entries { last: true } => {
                 let found = moat_guest::StatRecord::decode(&mut record).map_err(convert::broken)?;
+                if is_on(Check::OneRecord) && !record.is_empty() {
+                    return Err(convert::broken("a stat has more than one record"));
+                }
                 Ok(Some(convert::entry(found).stat))
             }
             _ => Err(Exchange::mismatch("a stat").into()),
@@ -117,7 +123,11 @@ impl Guest for GuestClient {
         let (root, path) = (convert::root(root), RawBytes::from_path(path));
         let answer = self.ask(Request::ReadAt { root, path, offset, length }, &[], QUICK).await?;
         match answer.reply {
-            Reply::Bytes if answer.payload.len() <= length as usize => Ok(answer.payload),
+            Reply::Bytes
+                if answer.payload.len() <= length as usize || !is_on(Check::ReadLength) =>
+            {
+                Ok(answer.payload)
+            }
             _ => Err(Exchange::mismatch("a read").into()),
         }
     }
@@ -292,7 +302,16 @@ impl GuestClient {
             }
             contents.clear();
         }
-        self.ask_outcome(Request::Commit { key, changes: wire }, &contents).await
+        let outcome = self.ask_outcome(Request::Commit { key, changes: wire }, &contents).await?;
+        match &outcome {
+            Some(CommitOutcome::Conflict(path))
+                if is_on(Check::ConflictPath)
+                    && !changes.iter().any(|change| change.path == *path) =>
+            {
+                Err(convert::broken("a conflict is about a file that was not to be changed"))
+            }
+            _ => Ok(outcome),
+        }
     }
 
     async fn ask_outcome(

@@ -2,20 +2,25 @@
 
 use moat_guest::{StatKind, StatRecord};
 
+use super::check::{Check, bounded, is_on};
 use super::convert;
 use crate::{GuestError, ScanEntry};
 
 /// Paths that one listing may have.
 const MAX_ENTRIES: usize = 4_000_000;
 
-/// Bytes of records that one listing may have.
-const MAX_BYTES: usize = 1 << 30;
+/// Bytes of this side's memory that one listing may take.
+const MAX_MEMORY: usize = 1 << 30;
+
+/// Bytes that an extended attribute takes beside its name and value: both are found on their own.
+const XATTR: usize = 128;
 
 /// Entries so far. Each has to come after the one before in the order of a walk, and be in a
 /// folder that came before: so none comes twice and none leads anywhere else.
 pub(super) struct Listing {
     entries: Vec<ScanEntry>,
-    bytes: usize,
+    /// Bytes that the entries take.
+    held: usize,
     last: Option<Vec<u8>>,
     /// Folders that hold what comes next, from the outside in.
     folders: Vec<Vec<u8>>,
@@ -41,21 +46,21 @@ impl Listing {
     }
 
     fn new(shape: Shape, folders: Vec<Vec<u8>>) -> Self {
-        Self { entries: Vec::new(), bytes: 0, last: None, folders, shape }
+        Self { entries: Vec::new(), held: 0, last: None, folders, shape }
     }
 
     /// Takes the records of one message.
     pub(super) fn add(&mut self, mut records: &[u8]) -> Result<(), GuestError> {
-        self.bytes += records.len();
-        if self.bytes > MAX_BYTES {
-            return Err(convert::broken("a listing has too many bytes"));
-        }
         while !records.is_empty() {
-            if self.entries.len() >= MAX_ENTRIES {
+            if is_on(Check::Entries) && self.entries.len() >= bounded(MAX_ENTRIES) {
                 return Err(convert::broken("a listing has too many entries"));
             }
             let record = StatRecord::decode(&mut records).map_err(convert::broken)?;
-            if !self.fits(&record) {
+            self.held = self.held.saturating_add(memory(&record));
+            if is_on(Check::Memory) && self.held > bounded(MAX_MEMORY) {
+                return Err(convert::broken("a listing has too many bytes"));
+            }
+            if is_on(Check::Paths) && !self.fits(&record) {
                 let path = record.path.escape_ascii();
                 return Err(convert::broken(format_args!("a listing has `{path}` out of place")));
             }
@@ -103,6 +108,16 @@ impl Listing {
         self.last = Some(path.clone());
         true
     }
+}
+
+/// Bytes that an entry takes, about.
+fn memory(record: &StatRecord) -> usize {
+    let target = match &record.kind {
+        StatKind::Symlink(target) => target.len(),
+        _ => 0,
+    };
+    let xattrs = record.xattrs.iter().map(|(name, value)| name.len() + value.len() + XATTR);
+    size_of::<ScanEntry>() + record.path.len() + target + xattrs.sum::<usize>()
 }
 
 fn is_name(name: &[u8]) -> bool {

@@ -8,16 +8,15 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use moat_core::Epoch;
-use moat_guest::{
-    ClientMessage, FrameDecoder, FrameError, GuestMessage, MAX_SOCKETS, Reply, Request, encode,
-};
+use moat_guest::{ClientMessage, FrameError, GuestMessage, MAX_SOCKETS, Reply, Request, encode};
 use moat_sockets::{Descriptors, GuardedStream, SharedConnection};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_protocol, socket_type};
 use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, ipproto};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
-use super::{HANDSHAKE_LIMIT, convert, parse};
+use super::check::{Check, is_on};
+use super::{HANDSHAKE_LIMIT, convert, decoder, parse, patience};
 use crate::{ByteStream, GuestError, NetworkSockets, is_synthetic};
 
 /// How long a guest may take to connect to a port of its sandbox, of which it takes up to five.
@@ -105,6 +104,7 @@ fn kind(sockets: &NetworkSockets, fd: &OwnedFd) -> Result<Kind, GuestError> {
         }
         _ => None,
     };
+    let kind = kind.or_else(|| (!is_on(Check::Sockets)).then_some(Kind::Listener));
     let kind = kind.ok_or_else(|| convert::broken("it sent a socket that is not of a network"))?;
     rustix::io::ioctl_fionbio(fd, true).map_err(|error| convert::broken(error.to_string()))?;
     Ok(kind)
@@ -144,17 +144,17 @@ async fn ask(
             encode(&mut bytes, &hello, &[]).and_then(|()| encode(&mut bytes, &request, &[]));
         encoded.map_err(convert::broken)?;
         stream.write_all(&bytes).await.map_err(lost)?;
-        answer(&stream).await
+        answer(&stream, epoch).await
     };
-    tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
+    tokio::time::timeout(patience(limit), exchange).await.unwrap_or_else(|_| {
         let waited = limit.as_secs();
         Err(GuestError::Disconnected(format!("no answer within {waited} s")))
     })
 }
 
 /// Reads until the answer has come, and with it its descriptors.
-async fn answer(stream: &GuardedStream) -> Result<Descriptors, GuestError> {
-    let mut decoder = FrameDecoder::default();
+async fn answer(stream: &GuardedStream, epoch: Epoch) -> Result<Descriptors, GuestError> {
+    let mut decoder = decoder();
     let mut sent = Descriptors::default();
     let mut welcome = false;
     loop {
@@ -164,12 +164,12 @@ async fn answer(stream: &GuardedStream) -> Result<Descriptors, GuestError> {
                     convert::nonce(first)?;
                     welcome = true;
                 }
-                GuestMessage::Refused(refusal) => return Err(convert::refusal(refusal)),
+                GuestMessage::Refused(refusal) => return Err(convert::refusal(refusal, epoch)),
                 GuestMessage::Failed { id: 0, failure } if welcome => {
                     return Err(convert::failure(failure));
                 }
                 GuestMessage::Reply { id: 0, body: Reply::Sockets(count) }
-                    if welcome && sent.len() == count as usize =>
+                    if welcome && (sent.len() == count as usize || !is_on(Check::SocketCount)) =>
                 {
                     return Ok(sent);
                 }
