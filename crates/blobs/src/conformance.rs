@@ -8,6 +8,10 @@ use moat_core::BlobId;
 
 use crate::{BlobStore, ReadBlobError};
 
+mod objects;
+
+pub use objects::check as objects;
+
 /// Runs the whole suite. `open` makes a new store over the same place each time, as another
 /// process would.
 pub async fn check(open: impl Fn() -> Arc<dyn BlobStore>) {

@@ -1,7 +1,10 @@
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use moat_core::{BlobId, Retryable};
+
+use crate::ObjectError;
 
 /// A blob could not be stored, made durable or deleted.
 #[derive(Debug, thiserror::Error)]
@@ -20,9 +23,23 @@ pub enum WriteBlobError {
         /// What the system said.
         source: io::Error,
     },
+    /// The store of objects beneath failed.
+    #[error(transparent)]
+    Objects(Arc<ObjectError>),
 }
 
 impl WriteBlobError {
+    /// Whether space is missing, so that freeing some helps.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Io { .. } => false,
+            Self::Objects(error) => {
+                matches!(**error, ObjectError::Full { .. } | ObjectError::Floor { .. })
+            }
+        }
+    }
+
     pub(crate) fn at(path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {
@@ -37,6 +54,7 @@ impl Retryable for WriteBlobError {
         match self {
             Self::Full { .. } => true,
             Self::Io { source, .. } => source.kind() == io::ErrorKind::Interrupted,
+            Self::Objects(error) => error.is_retryable(),
         }
     }
 }
@@ -74,6 +92,14 @@ pub enum ReadBlobError {
         /// What the system said.
         source: io::Error,
     },
+    /// The store of objects beneath failed.
+    #[error("cannot read blob {id}: {source}")]
+    Objects {
+        /// The blob that was asked for.
+        id: BlobId,
+        /// What failed.
+        source: Box<ObjectError>,
+    },
 }
 
 impl ReadBlobError {
@@ -87,6 +113,10 @@ impl ReadBlobError {
 
 impl Retryable for ReadBlobError {
     fn is_retryable(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted)
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::Interrupted,
+            Self::Objects { source, .. } => source.is_retryable(),
+            Self::Missing { .. } | Self::Damaged { .. } | Self::TooLarge { .. } => false,
+        }
     }
 }

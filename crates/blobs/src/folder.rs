@@ -76,14 +76,7 @@ where
     T: Send + 'static,
 {
     let shared = Arc::clone(shared);
-    match tokio::task::spawn_blocking(move || work(&shared)).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Nobody aborts it, so the runtime is shutting down and drops the caller as well.
-            Err(_) => std::future::pending().await,
-        },
-    }
+    crate::blocking(move || work(&shared)).await
 }
 
 impl Shared {
@@ -114,7 +107,7 @@ impl Shared {
 
 #[async_trait]
 impl BlobStore for FolderBlobs {
-    async fn put(&self, bytes: Vec<u8>) -> Result<BlobId, WriteBlobError> {
+    async fn put_new(&self, bytes: Vec<u8>) -> Result<(BlobId, bool), WriteBlobError> {
         self.blocking(move |shared| shared.put(&bytes)).await
     }
 
@@ -154,4 +147,4 @@ impl BlobStore for FolderBlobs {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -17,7 +17,21 @@ use crate::{ReadBlobError, WriteBlobError};
 #[async_trait]
 pub trait BlobStore: Send + Sync {
     /// Stores bytes that are in memory.
-    async fn put(&self, bytes: Vec<u8>) -> Result<BlobId, WriteBlobError>;
+    async fn put(&self, bytes: Vec<u8>) -> Result<BlobId, WriteBlobError> {
+        Ok(self.put_new(bytes).await?.0)
+    }
+
+    /// Stores bytes that are in memory. Returns whether they were not there before.
+    async fn put_new(&self, bytes: Vec<u8>) -> Result<(BlobId, bool), WriteBlobError>;
+
+    /// Stores bytes and makes them durable, after everything that was put before: whoever finds
+    /// them finds what they refer to.
+    async fn put_last(&self, bytes: Vec<u8>) -> Result<(BlobId, bool), WriteBlobError> {
+        self.sync().await?;
+        let put = self.put_new(bytes).await?;
+        self.sync().await?;
+        Ok(put)
+    }
 
     /// Stores a copy of a file's content, without holding it in memory. Returns the id and the
     /// number of bytes.
@@ -45,6 +59,23 @@ pub trait BlobStore: Send + Sync {
         Ok(self.size(id).await?.is_some())
     }
 
+    /// Says that something is about to be put, and that collectors are to leave alone what is there.
+    async fn begin(&self) -> Result<(), WriteBlobError> {
+        Ok(())
+    }
+
+    /// A blob's size in bytes, if something new may refer to it; `None`: put it again. After
+    /// [`BlobStore::begin`] it stays for as long as something is being put.
+    async fn lasts(&self, id: BlobId) -> Result<Option<u64>, ReadBlobError> {
+        self.size(id).await
+    }
+
+    /// Whether a blob that lasted earlier still does. Does no I/O.
+    fn still_lasts(&self, id: BlobId) -> bool {
+        let _ = id;
+        true
+    }
+
     /// Removes a blob, durably once [`BlobStore::sync`] returned. `Ok(false)`: it was not there.
     async fn delete(&self, id: BlobId) -> Result<bool, WriteBlobError>;
 
@@ -62,5 +93,10 @@ pub trait BlobWriter: Send {
     fn written(&self) -> u64;
 
     /// Ends it. From now on it is as if it had been put.
-    async fn finish(self: Box<Self>) -> Result<BlobId, WriteBlobError>;
+    async fn finish(self: Box<Self>) -> Result<BlobId, WriteBlobError> {
+        Ok(self.finish_new().await?.0)
+    }
+
+    /// Ends it. Returns whether its bytes were not there before.
+    async fn finish_new(self: Box<Self>) -> Result<(BlobId, bool), WriteBlobError>;
 }

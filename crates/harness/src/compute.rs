@@ -28,6 +28,9 @@ pub use outfit::Images;
 pub(crate) use process::{Process, Progress, keep};
 pub(crate) use redact::Redactor;
 
+/// In a run's folder: what is known of its sandbox's files.
+const FILES: &str = "files";
+
 /// Why the sandbox could not be made, found, saved or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ComputeError {
@@ -219,6 +222,7 @@ impl Compute {
             let guest = sandbox.guest();
             let mut checkpointer =
                 Checkpointer::new(guest.clone(), parts.snapshots.clone(), SkipRules::default());
+            checkpointer.keep_in(parts.spool_dir.join(run.to_string()).join(FILES));
             if let Some(snapshot) = snapshot
                 && let Err(error) = checkpointer.restore(snapshot).await
             {
@@ -299,6 +303,7 @@ impl Compute {
         }
         let snapshots = self.parts.snapshots.clone();
         let mut checkpointer = Checkpointer::new(guest.clone(), snapshots, SkipRules::default());
+        checkpointer.keep_in(self.spool_dir().join(FILES));
         if let Some(snapshot) = snapshot {
             checkpointer.adopt(snapshot).await?;
         }

@@ -2,6 +2,7 @@
 
 mod outfit;
 mod sandbox;
+mod snapshots;
 mod time_travel;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap_complete::Shell;
 
 pub(crate) use outfit::{OutfitArgs, PolicyCommand, SuggestArgs};
 pub(crate) use sandbox::*;
+pub(crate) use snapshots::*;
 pub(crate) use time_travel::*;
 
 /// Durable, sandboxed AI agents.
@@ -44,6 +46,9 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) config_dir: Option<PathBuf>,
+    /// Where snapshots are: a folder, or a bucket such as s3://bucket/prefix [default: the data folder]
+    #[arg(long, global = true, env = "MOAT_BLOBS", value_name = "URL", hide_env_values = true)]
+    pub(crate) blobs: Option<String>,
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
     pub(crate) color: Colour,
@@ -120,6 +125,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: SandboxCommand,
     },
+    /// Snapshots of files: list, compare, carry elsewhere, collect, check
+    Snapshots {
+        #[command(subcommand)]
+        command: SnapshotsCommand,
+    },
+    /// Say what Moat takes on this machine
+    Du(JsonArg),
     /// Policies of the network
     Policy {
         #[command(subcommand)]

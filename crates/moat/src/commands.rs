@@ -13,6 +13,7 @@ pub(crate) mod record;
 pub(crate) mod restore;
 pub(crate) mod sandbox;
 pub(crate) mod show;
+pub(crate) mod snapshots;
 pub(crate) mod start;
 pub(crate) mod take_up;
 pub(crate) mod transfer;

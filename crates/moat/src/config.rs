@@ -10,6 +10,7 @@ use moat_core::Secret;
 use serde::Deserialize;
 
 use crate::cli::ModelArgs;
+use crate::stores::SnapshotConfig;
 
 /// `config.toml`, version 1.
 #[derive(Debug, Default, Deserialize)]
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) orphan_grace_seconds: Option<u64>,
     /// Fences that may be missing on this host.
     pub(crate) allow_missing: Vec<String>,
+    /// Where snapshots are kept, and how.
+    pub(crate) snapshots: SnapshotConfig,
 }
 
 fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {

@@ -1,13 +1,13 @@
 //! Puts the parts together: journal, blobs, snapshots, model, sandboxes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use moat_blobs::{BlobStore, FolderBlobs};
-use moat_core::{KnownSecrets, RunId, Seq, TenantId, TenantKey};
+use moat_blobs::{BlobStore, PackedBlobs};
+use moat_core::{KnownSecrets, RunId, Seq, TenantId};
 use moat_egress::{Upstream, UpstreamOptions};
 use moat_harness::network::NetworkOptions;
 use moat_harness::{Harness, HarnessOptions};
@@ -23,6 +23,7 @@ use crate::exit::usage;
 use crate::home::Home;
 use crate::images::LocalImages;
 use crate::secrets::HostSecrets;
+use crate::stores::{OpenSnapshots, open_blobs, open_snapshots};
 use crate::view::Style;
 
 /// How long a sandbox outlives its harness, unless the configuration says otherwise.
@@ -38,6 +39,10 @@ pub(crate) struct Engine {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) snapshots: Snapshots,
+    /// What snapshots are stored in.
+    pub(crate) packs: PackedBlobs,
+    /// What this data folder is called where snapshots are stored.
+    pub(crate) user: String,
     pub(crate) colour: Colour,
     pub(crate) quiet: bool,
 }
@@ -49,8 +54,9 @@ impl Engine {
         let config = Config::read(&home.config_file())?;
         let tenant = TenantId::local();
         let key = home.tenant_key(&tenant)?;
-        let blobs = open_blobs(&home.data, &key);
-        let snapshots = Snapshots::new(blobs.clone(), &key);
+        let blobs = open_blobs(&home, &key);
+        let OpenSnapshots { snapshots, packs, user } =
+            open_snapshots(&home, &config, global.blobs.as_deref(), &key)?;
         let journal = SqliteJournal::open(SqliteOptions {
             data_dir: home.data.clone(),
             anchors_dir: home.anchors(),
@@ -60,7 +66,7 @@ impl Engine {
         .with_context(|| format!("cannot open the journal in `{}`", home.data.display()))?;
         let journal: Arc<dyn Journal> = Arc::new(journal);
         let (colour, quiet) = (global.color, global.quiet);
-        Ok(Self { home, config, tenant, journal, blobs, snapshots, colour, quiet })
+        Ok(Self { home, config, tenant, journal, blobs, snapshots, packs, user, colour, quiet })
     }
 
     /// Sandboxes on this machine.
@@ -171,11 +177,6 @@ pub(crate) fn network_options(
         secrets: Arc::new(HostSecrets { home: home.user_home.clone() }),
         ssh_agent: variable("SSH_AUTH_SOCK").map(PathBuf::from),
     })
-}
-
-pub(crate) fn open_blobs(data: &Path, key: &TenantKey) -> Arc<dyn BlobStore> {
-    let key = Snapshots::blob_key(key);
-    Arc::new(FolderBlobs::new(data.join("blobs"), *key))
 }
 
 pub(crate) fn local_provider(home: &Home) -> anyhow::Result<LocalProvider> {

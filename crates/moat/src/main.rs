@@ -12,6 +12,7 @@ mod images;
 mod models;
 mod outfit;
 mod secrets;
+mod stores;
 mod view;
 
 use std::io::Write as _;
@@ -22,7 +23,7 @@ use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Command, PolicyCommand};
 use commands::{
     demo, diff, doctor, give_back, inbox, list, logs, policy, record, restore, sandbox, show,
-    start, take_up, transfer, verify, why,
+    snapshots, start, take_up, transfer, verify, why,
 };
 use engine::Engine;
 use exit::{Exit, WithExit};
@@ -68,6 +69,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Erase(args) => verify::erase(&Engine::open(global)?, &args).await,
         Command::Record(args) => record::record(&Engine::open(global)?, &args).await,
         Command::Sandbox { command } => sandbox::dispatch(global, command).await,
+        Command::Snapshots { command } => {
+            snapshots::dispatch(&Engine::open(global)?, command).await
+        }
+        Command::Du(args) => snapshots::du(&Engine::open(global)?, &args).await,
         Command::Policy { command: PolicyCommand::Suggest(args) } => {
             policy::suggest_policy(&Engine::open(global)?, &args).await
         }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moat_core::SnapshotId;
+use moat_core::{SealingKey, SnapshotId};
 use moat_snapshot::{LoadError, RootName, Snapshots, Tree};
 
 use crate::{Guest, Root};
@@ -23,7 +23,7 @@ pub use error::{CheckpointError, RestoreError};
 pub use restore::RestoreReport;
 
 use freeze::Frozen;
-use memory::{Memory, RootScan};
+use memory::{Memory, RootScan, kept};
 
 /// Folders of the home that are left out: what they hold is fetched again when it is missed.
 pub const HOME_CACHES: &[&str] = &[
@@ -91,6 +91,15 @@ pub struct Checkpointer {
     skip: SkipRules,
     memory: Memory,
     last: Option<Last>,
+    keeper: Option<Keeper>,
+}
+
+/// Keeps what is known of the files for a harness that comes back.
+struct Keeper {
+    path: PathBuf,
+    key: Arc<SealingKey>,
+    /// The write that is going on.
+    writing: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// The last snapshot, and how the sandbox shows it: where a guest may not set owners, for example,
@@ -104,13 +113,26 @@ impl Checkpointer {
     /// For a sandbox that is empty ([`Checkpointer::restore`] comes next), or whose files are all
     /// to be read by the first checkpoint. Does no I/O.
     pub fn new(guest: Arc<dyn Guest>, snapshots: Snapshots, skip: SkipRules) -> Self {
-        Self { guest, snapshots, skip, memory: Memory::default(), last: None }
+        Self { guest, snapshots, skip, memory: Memory::default(), last: None, keeper: None }
+    }
+
+    /// Keeps what is known of the files in `path`, sealed, so that a harness that comes back to
+    /// this boot of the sandbox reads only what changed meanwhile.
+    pub fn keep_in(&mut self, path: PathBuf) {
+        let key = self.snapshots.sealing_key("moat 2026 checkpoint memory v1");
+        self.keeper = Some(Keeper { path, key: Arc::new(key), writing: None });
     }
 
     /// For a sandbox that was found again: the snapshot that its run took last, to compare with.
-    /// Its files are read again once, since nobody watched them.
+    /// Without what [`Checkpointer::keep_in`] kept, its files are read again once.
     pub async fn adopt(&mut self, last: SnapshotId) -> Result<(), LoadError> {
         let shown = self.snapshots.load(last).await?;
+        if let Some(keeper) = &self.keeper {
+            let (path, key) = (keeper.path.clone(), Arc::clone(&keeper.key));
+            let boot = self.guest.nonce().clone();
+            let read = tokio::task::spawn_blocking(move || kept::read(&path, &key, &boot));
+            self.memory = read.await.ok().flatten().unwrap_or_default();
+        }
         self.last = Some(Last { snapshot: last, shown });
         Ok(())
     }
@@ -146,8 +168,22 @@ impl Checkpointer {
                 self.last = Some(Last { snapshot: committed.snapshot, shown: tree });
             }
         }
+        self.keep();
         report.duration = started.elapsed();
         Ok(report)
+    }
+
+    /// Writes down what is known, unless that is being done: then the next checkpoint does.
+    fn keep(&mut self) {
+        let Some(keeper) = &mut self.keeper else { return };
+        let busy = keeper.writing.as_ref().is_some_and(|writing| !writing.is_finished());
+        if busy || !self.memory.take_changed() {
+            return;
+        }
+        let (path, key) = (keeper.path.clone(), Arc::clone(&keeper.key));
+        let (boot, bytes) = (self.guest.nonce().clone(), self.memory.encode());
+        let write = move || kept::write(&path, &key, &boot, &bytes);
+        keeper.writing = Some(tokio::task::spawn_blocking(write));
     }
 
     async fn scan_and_read(&mut self) -> Result<Scanned, CheckpointError> {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use moat_sandbox::checkpoint::{CheckpointError, RestoreError};
 use moat_snapshot::Node;
 
-use crate::bench::{Bench, store};
+use crate::bench::{Bench, packs, store, unsealed};
 use crate::hooked::Hooked;
 
 /// What `find` shows of a folder that a restore has to bring back.
@@ -107,6 +107,43 @@ async fn a_checkpoint_reads_and_stores_only_what_changed() {
 }
 
 #[tokio::test]
+async fn a_harness_that_comes_back_reads_only_what_changed_meanwhile() {
+    let (dir, snapshots) = store();
+    let bench = Bench::new().await;
+    for number in 0..50 {
+        bench.put(format!("d{}/{number}", number % 5), format!("file {number}").as_bytes());
+    }
+    // Older than any tick.
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    bench.put("last", b"x");
+    let kept = dir.path().join("spool/files");
+    let mut before = bench.checkpointer(&snapshots);
+    before.keep_in(kept.clone());
+    let last = before.checkpoint().await.unwrap().snapshot;
+    for _ in 0..100 {
+        if kept.exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(before);
+    bench.put("d3/3", b"changed while nobody looked");
+    for (keeps, reads) in [(true, vec!["d3/3", "last"]), (false, Vec::new())] {
+        let guest = Arc::new(Hooked::new(bench.guest.clone()));
+        let mut again = bench.checkpointer_over(guest.clone(), &snapshots);
+        if keeps {
+            again.keep_in(kept.clone());
+        }
+        again.adopt(last).await.unwrap();
+        let report = again.checkpoint().await.unwrap();
+        assert_eq!(report.changed, ["d3/3"]);
+        let mut read = guest.take_reads();
+        read.sort();
+        assert!(if keeps { read == reads } else { read.len() == 51 }, "{read:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_edit_within_one_tick_of_the_clock_is_seen() {
     let (_dir, snapshots) = store();
     let bench = Bench::new().await;
@@ -193,10 +230,11 @@ async fn damage_is_named_and_another_snapshot_still_restores() {
     bench.put("large", &vec![5; 2 << 20]);
     let damaged = checkpoints.checkpoint().await.unwrap().snapshot;
     let id = snapshots.id_of(&vec![5; 2 << 20]).to_string();
-    let blob = dir.path().join("blobs").join(&id[..2]).join(&id[2..]);
-    let mut bytes = fs::read(&blob).unwrap();
-    bytes[1 << 20] ^= 1;
-    fs::write(&blob, bytes).unwrap();
+    // Its chunks are the first thing in the newest pack.
+    let pack = packs(dir.path()).pop().unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[60] ^= 1;
+    fs::write(&pack, bytes).unwrap();
     let fresh = Bench::new().await;
     let failed = fresh.checkpointer(&snapshots).restore(damaged).await;
     let Err(RestoreError::Load(error)) = failed else { panic!("{failed:?}") };
@@ -204,6 +242,71 @@ async fn damage_is_named_and_another_snapshot_still_restores() {
     let fresh = Bench::new().await;
     fresh.checkpointer(&snapshots).restore(whole).await.unwrap();
     assert_eq!(fs::read(fresh.workspace().join("file")).unwrap(), b"whole");
+}
+
+#[tokio::test]
+async fn thirty_forks_add_little_to_the_store() {
+    let (dir, snapshots) = unsealed();
+    let bench = Bench::new().await;
+    let mut noise = noise_of(4 << 20);
+    for number in 0..200 {
+        let content = noise.split_off(noise.len() - 20_000);
+        bench.put(format!("d{}/{number}", number % 20), &content);
+    }
+    let source = bench.checkpointer(&snapshots).checkpoint().await.unwrap().snapshot;
+    let before = stored(dir.path());
+    for fork in 0..30 {
+        let bench = Bench::new().await;
+        let mut checkpoints = bench.checkpointer(&snapshots);
+        checkpoints.restore(source).await.unwrap();
+        bench.put("d3/3", format!("fork {fork}").as_bytes());
+        assert!(!checkpoints.checkpoint().await.unwrap().unchanged);
+    }
+    let added = stored(dir.path()) - before;
+    assert!(added * 20 < before, "thirty forks added {added} to {before} bytes");
+}
+
+fn stored(dir: &Path) -> u64 {
+    packs(dir).iter().map(|pack| pack.metadata().unwrap().len()).sum()
+}
+
+/// Bytes that do not compress.
+fn noise_of(size: usize) -> Vec<u8> {
+    let mut state: u64 = 88_172_645_463_325_252;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+#[tokio::test]
+async fn what_writes_and_maps_files_during_every_checkpoint_spoils_none() {
+    let (_dir, snapshots) = store();
+    let bench = Bench::new().await;
+    let script = "i=0; while :; do i=$((i+1)); echo $i > a.new; mv a.new a; echo $i >> log; \
+                  cp log copy; rm -f copy; done";
+    bench.guest.start(&bench.shell(1, script)).await.unwrap();
+    let mut checkpoints = bench.checkpointer(&snapshots);
+    let mut taken = Vec::new();
+    for _ in 0..15 {
+        // A checkpoint may fail; what it reports as taken is whole.
+        if let Ok(report) = checkpoints.checkpoint().await {
+            taken.push(report.snapshot);
+        }
+    }
+    assert!(taken.len() > 10, "{} of 15", taken.len());
+    for snapshot in taken {
+        let tree = snapshots.verify(snapshot).await.unwrap();
+        let Some(log) = tree.workspace.get(Path::new("log")) else { continue };
+        let Node::File { content, size, .. } = log.node else { panic!() };
+        let log = String::from_utf8(snapshots.read_file(content, size).await.unwrap()).unwrap();
+        let lines: Vec<u64> = log.lines().map(|line| line.parse().unwrap()).collect();
+        let counts: Vec<u64> = (1..=lines.len() as u64).collect();
+        assert_eq!(lines, counts, "a moment that never was");
+    }
 }
 
 /// Futures of this crate are spawned by whoever drives a run.

@@ -14,12 +14,14 @@
 //! What is loaded is bounded and validated like any other input. This crate must not know
 //! sandboxes, guests or runs.
 
+mod archive;
 mod changes;
 mod error;
 mod node;
 mod store;
 mod tree;
 
+pub use archive::{ArchiveError, ImportLimits, Imported};
 pub use changes::{Change, ChangeKind, ContentKind, RootName};
 pub use error::{CommitError, InvalidTree, LoadError, NodeError, PutError};
 pub use moat_core::{BlobId, SnapshotId};

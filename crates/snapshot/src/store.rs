@@ -3,11 +3,12 @@ mod content;
 mod diff;
 mod known;
 mod load;
+mod reach;
 
 use std::sync::Arc;
 
 use moat_blobs::BlobStore;
-use moat_core::{BlobId, TenantKey};
+use moat_core::{BlobId, SealingKey, TenantKey};
 use zeroize::Zeroizing;
 
 pub use commit::Committed;
@@ -42,6 +43,12 @@ impl Snapshots {
     /// Computes the id that a content would have, without storing it.
     pub fn hasher(&self) -> ContentHasher {
         ContentHasher(blake3::Hasher::new_keyed(&self.key))
+    }
+
+    /// What seals bytes that belong to this tenant's snapshots. `purpose` is a constant that names
+    /// project, purpose and version.
+    pub fn sealing_key(&self, purpose: &str) -> SealingKey {
+        SealingKey::new(&Zeroizing::new(blake3::derive_key(purpose, self.key.as_slice())))
     }
 
     /// The id of bytes that are in memory.

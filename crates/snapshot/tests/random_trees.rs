@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use moat_blobs::FolderBlobs;
+use moat_blobs::{BlobStore, FolderBlobs, FolderObjects, PackedBlobs, PackedOptions};
 use moat_core::TenantKey;
 use moat_snapshot::{Entry, LinkGroup, Listing, Meta, Node, Snapshots, Tree};
 use proptest::collection::{btree_map, vec};
@@ -89,14 +89,20 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn come_back(root in meta(), workspace in plans(), home in plans()) {
+    fn come_back(root in meta(), workspace in plans(), home in plans(), packed in any::<bool>()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let dir = tempfile::tempdir().unwrap();
             let key = TenantKey::new([1; 32]);
             let open = || {
-                let blobs = FolderBlobs::new(dir.path(), *Snapshots::blob_key(&key));
-                Snapshots::new(Arc::new(blobs), &key)
+                let id_key = *Snapshots::blob_key(&key);
+                let blobs: Arc<dyn BlobStore> = if packed {
+                    let objects = Arc::new(FolderObjects::new(dir.path()));
+                    Arc::new(PackedBlobs::new(objects, id_key, PackedOptions::default()))
+                } else {
+                    Arc::new(FolderBlobs::new(dir.path(), id_key))
+                };
+                Snapshots::new(blobs, &key)
             };
             let snapshots = open();
             let tree = Tree {

@@ -102,15 +102,17 @@ impl Shared {
         self.state().pending.get(&id).cloned()
     }
 
-    /// Takes a whole file in as a blob; drops it if the blob is there already.
-    pub(super) fn adopt(&self, id: BlobId, path: &Path) {
+    /// Takes a whole file in as a blob; drops it and answers `false` if the blob is there already.
+    pub(super) fn adopt(&self, id: BlobId, path: &Path) -> bool {
         let is_known = self.note_if_known(id);
         let mut state = self.state();
         if is_known || state.pending.contains_key(&id) {
             drop(state);
             let _ = fs::remove_file(path);
+            false
         } else {
             state.pending.insert(id, path.to_owned());
+            true
         }
     }
 

@@ -107,6 +107,7 @@ impl Shared {
         self.make_dir(fan).map_err(|error| match error {
             WriteBlobError::Io { source, .. } => source,
             WriteBlobError::Full { .. } => io::ErrorKind::StorageFull.into(),
+            WriteBlobError::Objects(error) => io::Error::other(error),
         })?;
         // A new folder is itself a name in the one above, up to one that was there before.
         let above = fan.ancestors().skip(1).take_while(|dir| dir.starts_with(&self.dir));

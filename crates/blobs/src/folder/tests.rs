@@ -84,11 +84,11 @@ async fn has_no_final_name_before_a_sync() {
 
 #[tokio::test]
 async fn a_full_disk_is_named_and_passes() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount("1m") else {
         println!("SKIP a_full_disk_is_named_and_passes: mounting a small file system needs root");
         return;
     };
-    let store = FolderBlobs::new(disk.0.path(), KEY);
+    let store = FolderBlobs::new(disk.path(), KEY);
     let first = store.put(vec![1; 100_000]).await.unwrap();
     store.sync().await.unwrap();
     let too_much = store.put(vec![2; 2_000_000]).await;
@@ -100,16 +100,21 @@ async fn a_full_disk_is_named_and_passes() {
     assert_eq!(store.verify(second).await.unwrap(), 500_000);
 }
 
-/// A memory file system of one megabyte, unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
+/// A memory file system of a given size (`1m`), unmounted when dropped.
+pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Option<Self> {
+    pub(crate) fn mount(size: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path());
+        let options = format!("size={size}");
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path());
         let mounted = mount.output().is_ok_and(|done| done.status.success());
         mounted.then_some(Self(dir))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
     }
 }
 

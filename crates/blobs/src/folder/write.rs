@@ -44,16 +44,17 @@ impl Shared {
         Ok(OpenBlob { file, path, hasher: self.hasher(), written: 0, finished: false })
     }
 
-    pub(super) fn put(&self, bytes: &[u8]) -> Result<BlobId, WriteBlobError> {
+    pub(super) fn put(&self, bytes: &[u8]) -> Result<(BlobId, bool), WriteBlobError> {
         // The id is known before anything is written, so equal bytes cost no write.
         let id = BlobId(*blake3::keyed_hash(&self.key, bytes).as_bytes());
-        if !self.note_if_known(id) {
+        let is_known = self.note_if_known(id);
+        if !is_known {
             let mut open = self.open_blob()?;
             open.file.write_all(bytes).map_err(|error| WriteBlobError::at(&open.path, error))?;
             open.finished = true;
             self.adopt(id, &open.path);
         }
-        Ok(id)
+        Ok((id, !is_known))
     }
 
     pub(super) fn put_file(&self, source: &Path) -> Result<(BlobId, u64), WriteBlobError> {
@@ -72,14 +73,13 @@ impl Shared {
             open.write(buffer.get(..count).unwrap_or_default())?;
         }
         let size = open.written;
-        Ok((self.finish_blob(open), size))
+        Ok((self.finish_blob(open).0, size))
     }
 
-    fn finish_blob(&self, mut open: OpenBlob) -> BlobId {
+    fn finish_blob(&self, mut open: OpenBlob) -> (BlobId, bool) {
         let id = BlobId(*open.hasher.finalize().as_bytes());
         open.finished = true;
-        self.adopt(id, &open.path);
-        id
+        (id, self.adopt(id, &open.path))
     }
 }
 
@@ -119,7 +119,7 @@ impl BlobWriter for FolderWriter {
         self.written
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<BlobId, WriteBlobError> {
+    async fn finish_new(mut self: Box<Self>) -> Result<(BlobId, bool), WriteBlobError> {
         let open = self.take()?;
         Ok(blocking(&self.shared, move |shared| shared.finish_blob(open)).await)
     }

@@ -71,11 +71,20 @@ impl Freeze {
     /// How long to wait before looking again whether all have stopped.
     pub(crate) const INTERVAL: Duration = Duration::from_micros(500);
 
-    pub(crate) fn new(connection: u64) -> Self {
+    /// From now on the connection wants everything stopped. A thaw that comes before all have
+    /// stopped ends this freeze.
+    pub(crate) fn begin(freezer: &mut Freezer, connection: u64) -> Self {
+        if !freezer.is_frozen() {
+            let commands = tree::commands();
+            let stopped = commands.iter().filter(|seen| !seen.is_dead() && seen.is_stopped());
+            freezer.stopped_before = stopped.map(Seen::identity).collect();
+        }
+        freezer.holders.insert(connection);
         Self { connection, deadline: None }
     }
 
-    /// Stops what runs. `Some` once nothing does: whether there was anything.
+    /// Stops what runs. `Some` once nothing does, or it was thawed meanwhile: whether there was
+    /// anything.
     pub(crate) fn step(
         &mut self,
         freezer: &mut Freezer,
@@ -83,11 +92,9 @@ impl Freeze {
     ) -> Result<Option<bool>, Failure> {
         let mut alive = tree::commands();
         alive.retain(|seen| !seen.is_dead());
-        if self.deadline.is_none() && !freezer.is_frozen() {
-            let stopped = alive.iter().filter(|seen| seen.is_stopped());
-            freezer.stopped_before = stopped.map(Seen::identity).collect();
+        if !freezer.holders.contains(&self.connection) {
+            return Ok(Some(!alive.is_empty()));
         }
-        freezer.holders.insert(self.connection);
         let deadline = *self.deadline.get_or_insert(now + LIMIT);
         let any = !alive.is_empty();
         let running: Vec<_> = alive.iter().filter(|s| !s.is_at_rest(&alive)).copied().collect();

@@ -62,6 +62,8 @@ pub(crate) async fn dispatch(global: &Global, command: SandboxCommand) -> anyhow
 struct Place {
     home: Home,
     config: Config,
+    /// Where snapshots are, if a flag says so.
+    blobs: Option<String>,
     provider: LocalProvider,
     records: Records,
     quiet: bool,
@@ -80,7 +82,8 @@ impl Place {
         let config = Config::read(&home.config_file())?;
         let provider = local_provider(&home)?;
         let records = Records::open(&home.data)?;
-        Ok(Self { home, config, provider, records, quiet: global.quiet })
+        let (blobs, quiet) = (global.blobs.clone(), global.quiet);
+        Ok(Self { home, config, blobs, provider, records, quiet })
     }
 
     /// Connects to the sandbox that the words mean.

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
+use anyhow::Context as _;
 use moat_core::{BlobId, Event, EventBody, RunErased, RunId};
 use moat_journal::{NewEvent, RunReport};
 use serde_json::{Value, json};
 
 use super::show::events_of;
+use super::snapshots::collect_after_erasure;
 use crate::cli::{EraseArgs, VerifyArgs};
 use crate::engine::Engine;
 use crate::escape::escape;
@@ -92,7 +94,13 @@ pub(crate) async fn erase(engine: &Engine, args: &EraseArgs) -> anyhow::Result<E
     if spool.exists() {
         std::fs::remove_dir_all(spool)?;
     }
-    writeln!(std::io::stdout().lock(), "run {run} is erased")?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "run {run} is erased")?;
+    if let Some(note) =
+        collect_after_erasure(engine).await.context("its files are not collected")?
+    {
+        writeln!(out, "{note}")?;
+    }
     Ok(Exit::Success)
 }
 

@@ -1,3 +1,5 @@
+pub(super) mod kept;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,6 +25,8 @@ pub(super) struct Memory {
     unsettled_from: i64,
     /// Whether what was unsettled in the scan before is settled by now.
     settled: bool,
+    /// Something was learned or forgotten since the last time that this was asked.
+    changed: bool,
 }
 
 /// A content, and the facts under which it was read.
@@ -90,12 +94,20 @@ impl Memory {
         let settled = was_seen && self.settled;
         let unsettled = facts.ctime_ns >= self.unsettled_from && !settled;
         self.root(root).insert(path, Seen { facts, content, unsettled, current: true });
+        self.changed = true;
+    }
+
+    /// Whether something was learned or forgotten since this was asked last.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// After the scan: forgets files that are not there any more.
     pub(super) fn end(&mut self) {
+        let known = self.workspace.len() + self.home.len();
         self.workspace.retain(|_, seen| seen.current);
         self.home.retain(|_, seen| seen.current);
+        self.changed |= known != self.workspace.len() + self.home.len();
         self.before = Some(Instant::now());
     }
 

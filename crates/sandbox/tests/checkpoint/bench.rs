@@ -5,19 +5,38 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use moat_blobs::FolderBlobs;
-use moat_core::{CallKey, Epoch, RunId, Seq, TenantKey};
+use moat_blobs::{FolderObjects, PackedBlobs, PackedOptions};
+use moat_core::{CallKey, Epoch, RunId, SealingKey, Seq, TenantKey};
 use moat_sandbox::checkpoint::{Checkpointer, SkipRules};
 use moat_sandbox::plain::PlainProvider;
 use moat_sandbox::{Command, Guest, Provider, Root, Sandbox, SandboxSpec};
 use moat_snapshot::Snapshots;
 
 pub(crate) fn store() -> (tempfile::TempDir, Snapshots) {
+    store_of(Some(SealingKey::new(&[2; 32])))
+}
+
+/// Sealing is slow where it is not optimised: for tests of much data.
+pub(crate) fn unsealed() -> (tempfile::TempDir, Snapshots) {
+    store_of(None)
+}
+
+fn store_of(sealing: Option<SealingKey>) -> (tempfile::TempDir, Snapshots) {
     let dir = tempfile::tempdir().unwrap();
     let key = TenantKey::new([1; 32]);
-    let blobs = FolderBlobs::new(dir.path(), *Snapshots::blob_key(&key));
+    let options = PackedOptions { sealing, ..PackedOptions::default() };
+    let objects = Arc::new(FolderObjects::new(dir.path()));
+    let blobs = PackedBlobs::new(objects, *Snapshots::blob_key(&key), options);
     let snapshots = Snapshots::new(Arc::new(blobs), &key);
     (dir, snapshots)
+}
+
+/// The packs in a store's folder, the newest last.
+pub(crate) fn packs(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir.join("packs")).unwrap();
+    let mut packs: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    packs.sort_by_key(|pack| pack.metadata().unwrap().modified().unwrap());
+    packs
 }
 
 /// A guest in a temporary folder, ended with this.

@@ -29,6 +29,7 @@ impl Snapshots {
     /// that was committed before is touched.
     pub async fn commit(&self, tree: &Tree) -> Result<Committed, CommitError> {
         tree.validate()?;
+        self.blobs.begin().await?;
         self.check_contents(tree).await?;
         let mut nodes = HashMap::new();
         let home = self.hash_listing(&tree.home, &mut nodes);
@@ -41,21 +42,23 @@ impl Snapshots {
         let id = self.id_of(&root);
 
         let (new_folders, mut new_bytes) = self.put_nodes(nodes).await?;
-        self.sync().await?;
         let size = root.len() as u64;
-        if self.put_as(id, root).await? {
+        if self.put_root(id, root).await? {
             new_bytes += size;
         }
-        self.sync().await?;
         Ok(Committed { snapshot: SnapshotId(id.0), new_folders, new_bytes })
     }
 
-    async fn sync(&self) -> Result<(), CommitError> {
-        let done = self.blobs.sync().await;
-        if done.is_err() {
+    /// Makes everything durable, the root last. Returns whether it is new.
+    async fn put_root(&self, id: BlobId, root: Vec<u8>) -> Result<bool, CommitError> {
+        let size = root.len() as u64;
+        let put = self.blobs.put_last(root).await;
+        if put.is_err() {
             self.known.forget();
         }
-        Ok(done?)
+        let (given, new) = put?;
+        self.accept(given, id, size)?;
+        Ok(new)
     }
 
     /// Every content is in the store, whole.
@@ -63,7 +66,7 @@ impl Snapshots {
         let unknown =
             tree.workspace.entries().iter().chain(tree.home.entries()).filter_map(|entry| {
                 match entry.node {
-                    Node::File { content, size, .. } if self.known.size(content) != Some(size) => {
+                    Node::File { content, size, .. } if !self.has(content, size) => {
                         Some(self.check_content(entry, content, size))
                     }
                     _ => None,
@@ -72,13 +75,17 @@ impl Snapshots {
         stream::iter(unknown.collect::<Vec<_>>()).buffer_unordered(SIDE_BY_SIDE).try_collect().await
     }
 
+    fn has(&self, content: BlobId, size: u64) -> bool {
+        self.known.size(content) == Some(size) && self.blobs.still_lasts(content)
+    }
+
     async fn check_content(
         &self,
         entry: &Entry,
         content: BlobId,
         size: u64,
     ) -> Result<(), CommitError> {
-        if self.blobs.size(content).await? != Some(size) {
+        if self.blobs.lasts(content).await? != Some(size) {
             return Err(CommitError::MissingContent { path: entry.path.clone(), content });
         }
         self.known.add(content, size);
@@ -149,7 +156,7 @@ impl Walk<'_> {
 fn keep(snapshots: &Snapshots, nodes: &mut HashMap<BlobId, Vec<u8>>, node: FolderNode) -> BlobId {
     let bytes = node.finish();
     let id = snapshots.id_of(&bytes);
-    if snapshots.known.size(id).is_none() {
+    if !snapshots.is_known(id) {
         nodes.insert(id, bytes);
     }
     id

@@ -18,20 +18,22 @@ pub struct Put {
 impl Snapshots {
     /// Stores a content. It is durable once a tree that refers to it was committed.
     pub async fn put(&self, bytes: Vec<u8>) -> Result<Put, PutError> {
-        let (content, size) = (self.id_of(&bytes), bytes.len() as u64);
-        let new = self.put_as(content, bytes).await?;
+        let size = bytes.len() as u64;
+        // Hashing twice only to see that both use one key is done once.
+        let computed = (!self.known.is_checked()).then(|| self.id_of(&bytes));
+        let (content, new) = self.blobs.put_new(bytes).await?;
+        self.accept(content, computed.unwrap_or(content), size)?;
         Ok(Put { content, size, new })
     }
 
     /// Stores bytes whose id was computed already. Returns whether they were new.
     pub(super) async fn put_as(&self, id: BlobId, bytes: Vec<u8>) -> Result<bool, PutError> {
-        if self.known.size(id).is_some() {
+        if self.is_known(id) {
             return Ok(false);
         }
         let size = bytes.len() as u64;
-        let new = !self.blobs.contains(id).await?;
         // Also if it is there: its name may not be durable yet, and only a put sees to that.
-        let given = self.blobs.put(bytes).await?;
+        let (given, new) = self.blobs.put_new(bytes).await?;
         self.accept(given, id, size)?;
         Ok(new)
     }
@@ -42,12 +44,22 @@ impl Snapshots {
         Ok(ContentWriter { snapshots: self.clone(), hasher: self.hasher(), blob })
     }
 
-    fn accept(&self, given: BlobId, computed: BlobId, size: u64) -> Result<(), PutError> {
+    pub(super) fn accept(
+        &self,
+        given: BlobId,
+        computed: BlobId,
+        size: u64,
+    ) -> Result<(), PutError> {
         if given != computed {
             return Err(PutError::ForeignKey { given, computed });
         }
         self.known.add(computed, size);
         Ok(())
+    }
+
+    /// Whether it is stored for sure, and stays.
+    pub(super) fn is_known(&self, id: BlobId) -> bool {
+        self.known.size(id).is_some() && self.blobs.still_lasts(id)
     }
 
     /// A whole content of at most `limit` bytes, its hash checked.
@@ -89,9 +101,7 @@ impl ContentWriter {
     /// Ends it. It is durable once a tree that refers to it was committed.
     pub async fn finish(self) -> Result<Put, PutError> {
         let (content, size) = (self.hasher.id(), self.blob.written());
-        let known = self.snapshots.known.size(content).is_some();
-        let new = !known && !self.snapshots.blobs.contains(content).await?;
-        let given = self.blob.finish().await?;
+        let (given, new) = self.blob.finish_new().await?;
         self.snapshots.accept(given, content, size)?;
         Ok(Put { content, size, new })
     }

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use moat_core::BlobId;
@@ -9,11 +10,16 @@ const MOST: usize = 262_144;
 /// What is known to be in the store, with its size in bytes, so that a commit touches only what is
 /// new. Only a memory: forgetting costs time, never truth.
 #[derive(Default)]
-pub(super) struct Known(Mutex<HashMap<BlobId, u64>>);
+pub(super) struct Known(Mutex<HashMap<BlobId, u64>>, AtomicBool);
 
 impl Known {
     pub(super) fn size(&self, id: BlobId) -> Option<u64> {
         self.lock().get(&id).copied()
+    }
+
+    /// Whether anything was ever stored, and so its id compared with the store's.
+    pub(super) fn is_checked(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
     }
 
     pub(super) fn add(&self, id: BlobId, size: u64) {
@@ -22,6 +28,7 @@ impl Known {
             known.clear();
         }
         known.insert(id, size);
+        self.1.store(true, Ordering::Relaxed);
     }
 
     /// After a sync that failed: what was put may be gone.

@@ -84,7 +84,8 @@ impl Server {
                 if !self.freezer.is_paused() {
                     self.paused = Some(now);
                 }
-                Ok(Answer::Later(Job::Freeze(Freeze::new(PAUSE))))
+                let freeze = Freeze::begin(&mut self.freezer, PAUSE);
+                Ok(Answer::Later(Job::Freeze(freeze)))
             }
             Request::Resume => {
                 let was_paused = self.freezer.is_paused();
@@ -98,7 +99,10 @@ impl Server {
             Request::Meter => {
                 Ok(Answer::Now(Reply::Metered(self.watch.metered(&self.processes.limits))))
             }
-            Request::Freeze => Ok(Answer::Later(Job::Freeze(Freeze::new(connection)))),
+            Request::Freeze => {
+                let freeze = Freeze::begin(&mut self.freezer, connection);
+                Ok(Answer::Later(Job::Freeze(freeze)))
+            }
             Request::Thaw => {
                 self.freezer.thaw(connection);
                 Ok(Answer::Now(Reply::Done))

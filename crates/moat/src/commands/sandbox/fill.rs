@@ -9,16 +9,16 @@ use moat_sandbox::Guest;
 use moat_sandbox::checkpoint::{Checkpointer, SkipRules};
 use moat_sandbox::manifest::Manifest;
 use moat_sandbox::materialise::{HostFolders, materialise};
-use moat_snapshot::Snapshots;
 
 use super::{Place, say};
-use crate::engine::open_blobs;
 use crate::escape::escape;
+use crate::stores::open_snapshots;
 
 /// Copies the folder into the empty workspace, without likely secrets, and says which were left out.
 pub(super) async fn fill(place: &Place, dir: &Path, guest: Arc<dyn Guest>) -> anyhow::Result<()> {
     let key = place.home.tenant_key(&TenantId::local())?;
-    let snapshots = Snapshots::new(open_blobs(&place.home.data, &key), &key);
+    let opened = open_snapshots(&place.home, &place.config, place.blobs.as_deref(), &key)?;
+    let snapshots = opened.snapshots;
     let manifest = Manifest::copy_of(dir);
     let files = materialise(&manifest, &HostFolders::new(dir), &snapshots, &|_| {}).await;
     let files = files.with_context(|| format!("cannot copy `{}`", dir.display()))?;

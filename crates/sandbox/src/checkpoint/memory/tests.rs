@@ -80,3 +80,25 @@ fn names_of_one_file_are_believed_only_if_they_agree() {
     other.stat.size = 4;
     assert_eq!(group(vec![one, other]), None);
 }
+
+#[test]
+fn what_is_known_outlives_the_harness_and_belongs_to_one_boot() {
+    let now = 1000 * SECOND + 7;
+    let files = [("fresh", now), ("old", now - SECOND)];
+    let mut memory = Memory::default();
+    known(&mut memory, &files);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run/files");
+    let (key, boot) = (moat_core::SealingKey::new(&[1; 32]), moat_core::BootNonce("a".into()));
+    kept::write(&path, &key, &boot, &memory.encode());
+    let mut again = kept::read(&path, &key, &boot).unwrap();
+    assert_eq!(known(&mut again, &files), ["old"], "the other one may have changed unseen");
+    let other = moat_core::BootNonce("b".into());
+    assert!(kept::read(&path, &key, &other).is_none(), "another boot");
+    let bytes = memory.encode();
+    for cut in 0..bytes.len() {
+        assert!(Memory::decode(&bytes[..cut]).is_none(), "cut at {cut}");
+    }
+    std::fs::write(&path, b"garbage").unwrap();
+    assert!(kept::read(&path, &key, &boot).is_none());
+}

@@ -1,0 +1,166 @@
+//! Measures checkpoints of a workspace that the caller describes: the first, one after small
+//! changes, and a restore into another sandbox. A time counts only once the snapshot is durable,
+//! verified by another process's view of the store, restored, and compared.
+//!
+//! Arguments: files, bytes of each, changes, and the folder for everything. Prints one JSON line.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moat_blobs::{FolderObjects, PackedBlobs, PackedOptions};
+use moat_core::{CallKey, Epoch, RunId, SealingKey, Seq, TenantKey};
+use moat_sandbox::checkpoint::{Checkpointer, SkipRules};
+use moat_sandbox::{Command, Guest, ProcessEvent, Provider as _, Root, SandboxSpec};
+use moat_sandbox_local::{LocalOptions, LocalProvider};
+use moat_snapshot::Snapshots;
+
+/// How often the checkpoint after small changes is taken.
+const ROUNDS: usize = 10;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [files, bytes, changes, folder] = arguments.as_slice() else {
+        return Err("give files, bytes of each, changes, and a folder".into());
+    };
+    let (files, bytes, changes): (usize, usize, usize) =
+        (files.parse()?, bytes.parse()?, changes.parse()?);
+    let folder = PathBuf::from(folder);
+    let provider = LocalProvider::new(LocalOptions::new(folder.join("state")))?;
+    let store = folder.join("store");
+    let run = RunId::generate();
+    let sandbox = provider.create(&SandboxSpec::new(run, Epoch(1))).await?;
+    let guest = sandbox.guest();
+    fill(&*guest, files, bytes).await?;
+
+    let snapshots = open(&store);
+    let mut checkpoints = Checkpointer::new(guest.clone(), snapshots.clone(), SkipRules::default());
+    let start = Instant::now();
+    let first = checkpoints.checkpoint().await?;
+    let first_took = start.elapsed();
+    let first_stored = stored(&store);
+    // Once the clock has moved on, times tell what changed.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    checkpoints.checkpoint().await?;
+
+    let mut times = Vec::new();
+    let mut last = first.snapshot;
+    for round in 0..ROUNDS {
+        for change in 0..changes {
+            let path = place(change * files / changes.max(1));
+            let text = format!("changed in round {round}, {change}");
+            guest.write(Root::Workspace, &path, text.as_bytes(), 0o644).await?;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let start = Instant::now();
+        let report = checkpoints.checkpoint().await?;
+        times.push(start.elapsed().as_secs_f64() * 1000.0);
+        if report.changed_count != changes as u64 {
+            return Err(format!("{} changes were found", report.changed_count).into());
+        }
+        last = report.snapshot;
+    }
+    let added = (stored(&store) - first_stored) / ROUNDS as u64;
+    times.sort_by(f64::total_cmp);
+    open(&store).verify(last).await?;
+
+    let other = provider.create(&SandboxSpec::new(RunId::generate(), Epoch(1))).await?;
+    let mut restored = Checkpointer::new(other.guest(), open(&store), SkipRules::default());
+    let start = Instant::now();
+    restored.restore(last).await?;
+    let restore_took = start.elapsed();
+    // Read again whole: the same snapshot, or it did not come back as it was.
+    let mut look = Checkpointer::new(other.guest(), open(&store), SkipRules::default());
+    if look.checkpoint().await?.snapshot != last {
+        return Err("the restored sandbox is not the one that was saved".into());
+    }
+    let line = format!(
+        "{{\"bytes\":{},\"first_s\":{:.4},\"first_stored\":{first_stored},\"changed_ms\":{:.3},\
+         \"changed_min_ms\":{:.3},\"added\":{added},\"restore_s\":{:.4},\"peak_kib\":{}}}",
+        first.bytes,
+        first_took.as_secs_f64(),
+        times.get(ROUNDS / 2).copied().unwrap_or_default(),
+        times.first().copied().unwrap_or_default(),
+        restore_took.as_secs_f64(),
+        peak_kib(),
+    );
+    writeln!(std::io::stdout(), "{line}")?;
+    for sandbox in [&sandbox, &other] {
+        provider.destroy(&sandbox.handle()).await?;
+    }
+    Ok(())
+}
+
+fn open(folder: &Path) -> Snapshots {
+    let key = TenantKey::new([1; 32]);
+    let options =
+        PackedOptions { sealing: Some(SealingKey::new(&[2; 32])), ..PackedOptions::default() };
+    let objects = Arc::new(FolderObjects::new(folder));
+    let blobs = PackedBlobs::new(objects, *Snapshots::blob_key(&key), options);
+    Snapshots::new(Arc::new(blobs), &key)
+}
+
+fn place(number: usize) -> PathBuf {
+    PathBuf::from(format!("d{:03}/{number}", number % 100))
+}
+
+/// Contents of which half compresses, as in source trees and builds.
+async fn fill(guest: &dyn Guest, files: usize, bytes: usize) -> Result<(), Box<dyn Error>> {
+    let mut state: u64 = 88_172_645_463_325_252;
+    for number in 0..files {
+        let mut content = vec![b'm'; bytes];
+        for byte in content.iter_mut().skip(bytes / 2) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *byte = state as u8;
+        }
+        let mut offset = 0;
+        for part in content.chunks(1 << 20) {
+            if offset == 0 {
+                guest.write(Root::Workspace, &place(number), part, 0o644).await?;
+            } else {
+                guest.write_at(Root::Workspace, &place(number), offset, part).await?;
+            }
+            offset += part.len() as u64;
+        }
+    }
+    settle(guest).await
+}
+
+/// What was written is on the disk before anything is timed.
+async fn settle(guest: &dyn Guest) -> Result<(), Box<dyn Error>> {
+    let key = CallKey { run: RunId::generate(), seq: Seq(1), index: 0, attempt: 1 };
+    let command = Command {
+        key,
+        argv: vec!["/bin/sync".to_owned()],
+        cwd: PathBuf::from("/workspace"),
+        environment: BTreeMap::new(),
+        tty: None,
+        user: None,
+    };
+    guest.start(&command).await?;
+    let mut events = guest.attach(key, 0).await?;
+    while let Some(event) = events.recv().await {
+        if matches!(event, ProcessEvent::Exited(_) | ProcessEvent::Disconnected) {
+            break;
+        }
+    }
+    guest.release(key).await?;
+    Ok(())
+}
+
+fn stored(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder.join("packs")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+}
+
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
