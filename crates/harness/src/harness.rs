@@ -1,5 +1,6 @@
 //! Starting, resuming, continuing and forking runs.
 
+mod again;
 mod past;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +14,7 @@ use moat_core::{
     RunContinued, RunId, RunOptions, RunResumed, RunStarted, SandboxSettings, Seq, TenantId,
     ToolRecord,
 };
-use moat_journal::{Claim, ClaimError, Journal, ReadError, StoredEvent};
+use moat_journal::{Claim, ClaimError, InboxError, Journal, ReadError, StoredEvent};
 use moat_model::Model;
 use moat_sandbox::Provider;
 use moat_snapshot::Snapshots;
@@ -24,6 +25,8 @@ use crate::machine::{ApplyError, State, Status};
 use crate::network::NetworkOptions;
 use crate::tool::Tool;
 use crate::transfer::refuse_moved;
+
+pub use again::{Again, Branch};
 
 /// What a harness is made of. Every part is a contract with implementations to choose from.
 pub struct HarnessOptions {
@@ -141,6 +144,9 @@ pub enum OpenRunError {
     /// Its first events could not be made.
     #[error(transparent)]
     Drive(#[from] DriveError),
+    /// Nothing could be put into its inbox.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
     /// Its bodies were destroyed.
     #[error("run {0} was erased")]
     Erased(RunId),
@@ -174,6 +180,7 @@ impl moat_core::Retryable for OpenRunError {
             Self::Claim(error) => error.is_retryable(),
             Self::Read(error) => error.is_retryable(),
             Self::Drive(error) => error.is_retryable(),
+            Self::Inbox(error) => error.is_retryable(),
             Self::Apply(_)
             | Self::Moved(_)
             | Self::Erased(_)
@@ -282,40 +289,7 @@ impl Harness {
         input: Vec<Item>,
         changes: Changes,
     ) -> Result<(Driver, ForkPoint), OpenRunError> {
-        let mut past = self.read_past(source, at).await?;
-        let cut = match at {
-            None => past.state.head(),
-            Some(at) => {
-                let none = OpenRunError::NoCheckpoint { run: source, at };
-                let cut = past.clean_checkpoint.ok_or(none)?;
-                past = self.read_past(source, Some(cut)).await?;
-                cut
-            }
-        };
-        if input.is_empty() && matches!(past.state.status(), Status::Finished(_)) {
-            return Err(OpenRunError::NothingToDo { run: source, at: cut });
-        }
-        let fork = ForkPoint { run: source, seq: cut };
-        let started = past.started.take().ok_or(OpenRunError::Erased(source))?;
-        let run = RunId::generate();
-        let owner = self.0.journal.create(&self.0.tenant, run, Some(source)).await?;
-        past.state.rewind_for_fork();
-        let mut agent = past.state.agent().clone();
-        agent.model = changes.model.unwrap_or_else(|| past.state.model().to_owned());
-        let options = changes.options.unwrap_or_else(|| past.state.options().clone());
-        let mut driver = self.driver(owner, past.state, Facts::default());
-        driver.push(
-            "user",
-            RunStarted {
-                agent,
-                input: self.redacted(input),
-                options,
-                parent: None,
-                forked_from: Some(fork),
-                ..*started
-            },
-        )?;
-        Ok((driver, fork))
+        self.branch(source, Branch { at, input, changes, ..Branch::default() }).await
     }
 
     /// The state of a run, read without owning it.

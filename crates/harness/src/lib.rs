@@ -18,10 +18,11 @@ pub mod machine;
 pub mod network;
 pub mod patch;
 pub mod prompt;
+pub mod replay;
 pub mod tool;
 pub mod transfer;
 pub mod truncate;
 
 pub use builtin::sandbox_tools;
 pub use compute::{ComputeError, Images};
-pub use harness::{Changes, Harness, HarnessOptions, NewRun, OpenRunError, decode};
+pub use harness::{Again, Branch, Changes, Harness, HarnessOptions, NewRun, OpenRunError, decode};

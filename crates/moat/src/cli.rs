@@ -100,6 +100,21 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Take in a run that `export` wrote
     Import(ImportArgs),
+    /// Make a run's calls again in a fresh sandbox, and say where reality differs now
+    ///
+    /// The replay is a run of its own (`replay_of` in its labels) that begins as the recorded one
+    /// began: a fork's with the files and the conversation that it was cut from. Its model gives the
+    /// recorded answers; approvals, messages and further input are given again where they stood.
+    /// Exit code 0: nothing differs; 1: something does.
+    #[command(after_help = "Example: moat replay RUN --image debian:13 --ignore-numbers")]
+    Replay(Box<ReplayArgs>),
+    /// Let several runs work on the same task; check, rank and apply them
+    ///
+    /// Exit code 0: at least one did it; 1: none.
+    #[command(
+        after_help = "Example: moat race \"Make it faster\" -n 5 --check \"cargo test\" --write"
+    )]
+    Race(Box<RaceArgs>),
     /// Write a run's changes to the folder it started from
     Apply(ApplyArgs),
     /// Take back what `apply` wrote

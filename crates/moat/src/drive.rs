@@ -1,5 +1,7 @@
 //! Driving a run from the command line, to its end and its exit code.
 
+mod stop;
+
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use moat_core::RunOutcome;
-use moat_harness::driver::{Driver, Interrupt, status_word};
+use moat_harness::driver::{Driver, status_word};
 use moat_harness::machine::{State, Status};
 use serde_json::{Value, json};
 
@@ -17,6 +19,8 @@ use crate::engine::Engine;
 use crate::escape::escape;
 use crate::exit::Exit;
 use crate::view::{self, observer};
+
+pub(crate) use stop::Stop;
 
 /// A run that was driven to a stop. Its result is told last of all, by [`Driven::finish`].
 pub(crate) struct Driven {
@@ -47,7 +51,8 @@ pub(crate) async fn drive(
     let began = Instant::now();
     let mut driver = driver.observed_by(observer(output.json, engine.quiet, engine.style()));
     let over = Arc::new(AtomicBool::new(false));
-    let signals = tokio::spawn(pause_on_signals(driver.interrupt(), over.clone()));
+    let interrupt = driver.interrupt();
+    let signals = tokio::spawn(on_signals(over.clone(), move || interrupt.pause()));
     let driven = driver.drive().await;
     over.store(true, Ordering::Relaxed);
     let run = driver.run();
@@ -75,16 +80,16 @@ pub(crate) async fn drive(
 }
 
 /// What sandboxes left that ended by themselves, of runs that nobody took up again.
-async fn remove_ended_sandboxes(engine: &Engine) {
+pub(crate) async fn remove_ended_sandboxes(engine: &Engine) {
     if let Ok(provider) = engine.provider() {
         // The next run tries again.
         let _ = tokio::task::spawn_blocking(move || provider.reap()).await;
     }
 }
 
-/// The first signal pauses the run resumably; a second one ends the process at once, which loses
-/// nothing either.
-async fn pause_on_signals(interrupt: Interrupt, over: Arc<AtomicBool>) {
+/// The first signal asks for an orderly stop, which leaves runs resumable; a second one ends the
+/// process at once, which loses nothing either.
+async fn on_signals(over: Arc<AtomicBool>, stop: impl Fn() + Send) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut hangup)) =
         (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
@@ -98,7 +103,7 @@ async fn pause_on_signals(interrupt: Interrupt, over: Arc<AtomicBool>) {
             _ = hangup.recv() => {}
         }
         if first && !over.load(Ordering::Relaxed) {
-            interrupt.pause();
+            stop();
         } else {
             std::process::exit(Exit::Interrupted.code().into());
         }

@@ -22,8 +22,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, PolicyCommand};
 use commands::{
-    demo, diff, doctor, give_back, inbox, list, logs, policy, record, restore, sandbox, show,
-    snapshots, start, take_up, transfer, verify, why,
+    demo, diff, doctor, give_back, inbox, list, logs, policy, race, record, replay, restore,
+    sandbox, show, snapshots, start, take_up, transfer, verify, why,
 };
 use engine::Engine;
 use exit::{Exit, WithExit};
@@ -58,6 +58,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Why(args) => why::why(&Engine::open(global)?, &args).await,
         Command::Export(args) => transfer::export(&Engine::open(global)?, &args).await,
         Command::Import(args) => transfer::import(&Engine::open(global)?, &args).await,
+        Command::Replay(args) => replay::replay(&Engine::open(global)?, &args).await,
+        Command::Race(args) => race::race(&Engine::open(global)?, &args).await,
         Command::Apply(args) => give_back::apply(&Engine::open(global)?, &args).await,
         Command::Undo(args) => give_back::undo(&Engine::open(global)?, &args).await,
         Command::Cancel(args) => inbox::cancel(&Engine::open(global)?, &args).await,

@@ -1,6 +1,7 @@
 //! What is printed while a run goes on.
 
 mod json;
+mod lanes;
 mod live;
 mod style;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use moat_harness::driver::Observer;
 
 pub(crate) use json::{JsonLines, event_line, print_line};
+pub(crate) use lanes::{Lane, Lanes};
 pub(crate) use live::{Live, describe_call};
 pub(crate) use style::{Style, count, duration, usd};
 

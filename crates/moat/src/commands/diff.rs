@@ -1,6 +1,7 @@
 //! `diff`: what a run changed in its files, and what was said meanwhile.
 
 mod conversation;
+mod size;
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -17,6 +18,8 @@ use crate::cli::DiffArgs;
 use crate::engine::Engine;
 use crate::escape::escape;
 use crate::exit::{Exit, usage};
+
+pub(super) use size::{DiffSize, size_of};
 
 /// Files up to this size are shown line by line.
 const MAX_DIFFED: u64 = 1 << 20;
@@ -73,7 +76,7 @@ pub(crate) async fn diff(engine: &Engine, args: &DiffArgs) -> anyhow::Result<Exi
 }
 
 /// Without `--all` only the project itself, without what it ignores.
-async fn shown_changes(
+pub(super) async fn shown_changes(
     engine: &Engine,
     state: &State,
     mut changes: Vec<Change>,
@@ -119,7 +122,7 @@ fn ends(
     Ok((at(from, first), at(to, last)))
 }
 
-fn name(change: &Change) -> String {
+pub(super) fn name(change: &Change) -> String {
     let path = escape(&change.path.to_string_lossy());
     match change.root {
         RootName::Workspace => path,

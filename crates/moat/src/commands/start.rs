@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use moat_core::{
@@ -54,30 +54,58 @@ pub(crate) async fn run(engine: &Engine, args: RunArgs) -> anyhow::Result<Exit> 
 
 pub(crate) async fn exec(engine: &Engine, args: ExecArgs) -> anyhow::Result<Exit> {
     let prompt = read_prompt(&args.prompt)?;
-    let folder = match &args.dir {
-        Some(dir) => dir.clone(),
-        None => std::env::current_dir().context("cannot find the current folder")?,
-    };
-    let folder = std::fs::canonicalize(&folder)
-        .map_err(|error| usage(format!("cannot work on `{}`: {error}", folder.display())))?;
     let chosen = models::choose(&args.model, &engine.config, None).await?;
-    let setup = Setup {
-        spec: AgentSpec { manifest: Manifest::copy_of(&folder), ..AgentSpec::for_exec() },
-        folders: HostFolders::new(&folder).without(&chosen.secrets.each()),
-        origin: Some(folder),
+    let over_folder = OverFolder {
+        dir: args.dir.as_deref(),
         limits: &args.limits,
         outfit: &args.outfit,
         allow_missing: &args.fences.allow_missing,
-        agent_folder: PathBuf::new(),
         stream: !args.model.no_stream,
     };
-    let new = setup.new_run(engine, &chosen, &prompt).await?;
+    let new = over_folder.new_run(engine, &chosen, &prompt).await?;
     let harness =
         engine.harness(chosen.model.clone(), chosen.secrets, &args.fences.allow_missing)?;
     let driver = harness.start(new).await?;
     let mut driven = drive(engine, driver, &args.output).await?;
     give_back::after_run(engine, &mut driven, args.write, args.output.json).await?;
     Ok(driven.finish(&args.output))
+}
+
+/// A run on a copy of a folder.
+pub(super) struct OverFolder<'a> {
+    /// The current one if absent.
+    pub(super) dir: Option<&'a Path>,
+    pub(super) limits: &'a LimitArgs,
+    pub(super) outfit: &'a OutfitArgs,
+    pub(super) allow_missing: &'a [String],
+    pub(super) stream: bool,
+}
+
+impl OverFolder<'_> {
+    pub(super) async fn new_run(
+        &self,
+        engine: &Engine,
+        chosen: &Chosen,
+        prompt: &str,
+    ) -> anyhow::Result<NewRun> {
+        let folder = match self.dir {
+            Some(dir) => dir.to_owned(),
+            None => std::env::current_dir().context("cannot find the current folder")?,
+        };
+        let folder = std::fs::canonicalize(&folder)
+            .map_err(|error| usage(format!("cannot work on `{}`: {error}", folder.display())))?;
+        let setup = Setup {
+            spec: AgentSpec { manifest: Manifest::copy_of(&folder), ..AgentSpec::for_exec() },
+            folders: HostFolders::new(&folder).without(&chosen.secrets.each()),
+            origin: Some(folder),
+            limits: self.limits,
+            outfit: self.outfit,
+            allow_missing: self.allow_missing,
+            agent_folder: PathBuf::new(),
+            stream: self.stream,
+        };
+        setup.new_run(engine, chosen, prompt).await
+    }
 }
 
 /// What a run is made from.
