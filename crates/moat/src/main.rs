@@ -58,7 +58,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Why(args) => why::why(&Engine::open(global)?, &args).await,
         Command::Export(args) => transfer::export(&Engine::open(global)?, &args).await,
         Command::Import(args) => transfer::import(&Engine::open(global)?, &args).await,
-        Command::Replay(args) => replay::replay(&Engine::open(global)?, &args).await,
+        Command::Replay(args) => Box::pin(replay::replay(&Engine::open(global)?, &args)).await,
         Command::Race(args) => race::race(&Engine::open(global)?, &args).await,
         Command::Apply(args) => give_back::apply(&Engine::open(global)?, &args).await,
         Command::Undo(args) => give_back::undo(&Engine::open(global)?, &args).await,

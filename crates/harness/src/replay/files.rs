@@ -21,7 +21,11 @@ pub fn files_after_answers(events: &[Event]) -> Vec<AfterAnswer> {
     for event in events {
         match &event.body {
             EventBody::ModelAnswered(answered) => {
-                all.push(AfterAnswer { seq: event.header.seq, turn: answered.turn, snapshot: last })
+                all.push(AfterAnswer {
+                    seq: event.header.seq,
+                    turn: answered.turn,
+                    snapshot: last,
+                });
             }
             EventBody::Checkpointed(checkpoint) => {
                 last = Some(checkpoint.snapshot);

@@ -111,7 +111,7 @@ impl<'a> Field<'a> {
             return entrant;
         }
         lane.say("begins");
-        if let Err(error) = self.compete(&mut entrant, at, stop, &lane).await {
+        if let Err(error) = Box::pin(self.compete(&mut entrant, at, stop, &lane)).await {
             entrant.problem = Some(format!("{error:#}"));
         }
         lane.over();
