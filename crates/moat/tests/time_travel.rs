@@ -143,7 +143,7 @@ fn a_diff_of_a_range_has_the_files_and_what_was_said() {
 #[test]
 fn a_fork_at_every_checkpoint_goes_on_from_there_and_shares_what_is_stored() {
     let (lab, run, checkpoints) = worked();
-    let stored = || bytes_below(&lab.data.join("blobs"));
+    let stored = || bytes_below(&lab.data.join("snapshots"));
     let before = stored();
     for (at, steer) in checkpoints.iter().zip([None, Some("Go on."), None, Some("Well done.")]) {
         let at = at.to_string();
