@@ -79,6 +79,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         provider: None,
         images: None,
         network: None,
+        mounter: None,
         tools: vec![Arc::new(FunctionTool::new("echo", "Says it again.", |_| async {
             Ok::<_, ToolError>(ToolOutput::from("hi\n"))
         }))],

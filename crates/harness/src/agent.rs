@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 use moat_core::{Hash, OnUnknown, SandboxSettings, ToolNotFound, ToolRecord};
 use moat_egress::policy::NetworkPolicy;
-use moat_sandbox::manifest::{Manifest, ManifestGroup};
+use moat_sandbox::manifest::{Accounts, EnvironmentValue, Manifest, ManifestGroup};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -182,20 +182,40 @@ impl AgentSpec {
         // A user that only a group names is one all the same.
         let members = self.manifest.groups.iter().flat_map(|group| &group.users);
         let users = members.chain(&self.manifest.users);
+        let mut users: BTreeMap<_, _> = users.map(|user| (user.name.clone(), user.uid)).collect();
+        if self.manifest.has_owners() {
+            // Files that are made before the sandbox is belong to the numbers that it will give.
+            let numbers = Accounts::of(&self.manifest).users;
+            users.iter_mut().for_each(|(name, uid)| *uid = numbers.get(name).copied().or(*uid));
+        }
         SandboxSettings {
             limits: self.sandbox.limits.limits(),
             as_root: self.sandbox.as_root,
-            users: users.map(|user| (user.name.clone(), user.uid)).collect(),
+            users,
+            secret_variables: self.secret_variables(),
             groups: self.manifest.groups.iter().map(group).collect(),
             run_as: self.sandbox.user.clone(),
             ..SandboxSettings::default()
         }
     }
 
-    /// Environment of every command: the manifest's, and this agent's over it.
+    /// Environment of every command: the manifest's text, and this agent's over it. Variables that
+    /// hold a secret's placeholder are those of [`AgentSpec::secret_variables`].
     pub fn environment(&self) -> BTreeMap<String, String> {
-        let mut environment = self.manifest.environment.clone();
+        let text = |(name, value): (&String, &EnvironmentValue)| {
+            Some((name.clone(), value.text()?.to_owned()))
+        };
+        let mut environment: BTreeMap<_, _> =
+            self.manifest.environment.iter().filter_map(text).collect();
         environment.extend(self.environment.clone());
         environment
+    }
+
+    /// Variables that hold the placeholder of a secret, and the names of those.
+    pub fn secret_variables(&self) -> BTreeMap<String, String> {
+        let secret = |(name, value): (&String, &EnvironmentValue)| {
+            Some((name.clone(), value.secret()?.to_owned()))
+        };
+        self.manifest.environment.iter().filter_map(secret).collect()
     }
 }

@@ -15,8 +15,8 @@ use moat_core::{
     BootNonce, CallKey, Checkpointed, EgressDecided, Epoch, Retryable, RunId, SandboxAttached,
     SandboxRehydrated, SandboxSettings, SnapshotId,
 };
-use moat_sandbox::checkpoint::{CheckpointError, Checkpointer, RestoreError, SkipRules};
-use moat_sandbox::{Guest, GuestError, Provider, Root, Sandbox, SandboxError};
+use moat_sandbox::checkpoint::{CheckpointError, Checkpointer, RestoreError};
+use moat_sandbox::{Guest, GuestError, HeldMounts, Provider, Root, Sandbox, SandboxError};
 use moat_snapshot::LoadError;
 use tokio::task::JoinHandle;
 
@@ -113,6 +113,19 @@ struct Live {
     checkpointer: Checkpointer,
     /// Serves its network while this lives.
     network: Option<ServedNetwork>,
+    /// What it sees of this machine; nobody takes it away while this lives.
+    mounts: Option<Box<dyn HeldMounts>>,
+}
+
+impl Live {
+    /// Ends the sandbox, and takes away what it saw of this machine.
+    async fn destroy(self, provider: &dyn Provider) {
+        // What is left is the reaper's.
+        let _ = provider.destroy(&self.sandbox.handle()).await;
+        if let Some(mounts) = self.mounts {
+            let _ = tokio::task::spawn_blocking(move || mounts.release()).await;
+        }
+    }
 }
 
 struct Made {
@@ -216,22 +229,34 @@ impl Compute {
             let began = Instant::now();
             let network = outfit::network(&parts, lineage, &settings).await?;
             let network = network.as_ref();
-            let spec = outfit::spec(&parts, run, epoch, &settings, &environment, network).await?;
-            let sandbox = provider.create(&spec).await?;
+            let mut spec =
+                outfit::spec(&parts, run, epoch, &settings, &environment, network).await?;
+            let mounts = outfit::mounts(&parts, run, &settings).await?;
+            spec.mounts = mounts.as_ref().map(|held| held.mounts().to_vec()).unwrap_or_default();
+            let sandbox = match provider.create(&spec).await {
+                Ok(sandbox) => sandbox,
+                Err(error) => {
+                    if let Some(mounts) = mounts {
+                        let _ = tokio::task::spawn_blocking(move || mounts.release()).await;
+                    }
+                    return Err(error.into());
+                }
+            };
             let network = serve(&*sandbox, network).await;
             let guest = sandbox.guest();
             let mut checkpointer =
-                Checkpointer::new(guest.clone(), parts.snapshots.clone(), SkipRules::default());
+                Checkpointer::new(guest.clone(), parts.snapshots.clone(), outfit::skip(&settings));
             checkpointer.keep_in(parts.spool_dir.join(run.to_string()).join(FILES));
+            let seed = settings.ephemeral.as_ref().map(|ephemeral| ephemeral.snapshot);
             if let Some(snapshot) = snapshot
-                && let Err(error) = checkpointer.restore(snapshot).await
+                && let Err(error) = checkpointer.restore_with(snapshot, seed).await
             {
                 // Nothing refers to a sandbox that could not be filled.
                 let _ = provider.destroy(&sandbox.handle()).await;
                 return Err(error.into());
             }
             let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let live = Live { sandbox, guest, checkpointer, network: network? };
+            let live = Live { sandbox, guest, checkpointer, network: network?, mounts };
             Ok(Made { live, snapshot, took_ms })
         }))
     }
@@ -302,14 +327,16 @@ impl Compute {
             return Ok(false);
         }
         let snapshots = self.parts.snapshots.clone();
-        let mut checkpointer = Checkpointer::new(guest.clone(), snapshots, SkipRules::default());
+        let skip = outfit::skip(&self.settings);
+        let mut checkpointer = Checkpointer::new(guest.clone(), snapshots, skip);
         checkpointer.keep_in(self.spool_dir().join(FILES));
         if let Some(snapshot) = snapshot {
             checkpointer.adopt(snapshot).await?;
         }
         let network = outfit::network(&self.parts, self.lineage, &self.settings).await?;
         let network = serve(&*sandbox, network.as_ref()).await?;
-        self.live = Some(Live { sandbox, guest, checkpointer, network });
+        let mounts = outfit::adopt_mounts(&self.parts, self.run, &self.settings).await?;
+        self.live = Some(Live { sandbox, guest, checkpointer, network, mounts });
         Ok(true)
     }
 
@@ -408,10 +435,10 @@ impl Compute {
             && let Ok(Ok(made)) = coming.0.await
         {
             // No event names it, so nothing will look for it.
-            let _ = self.provider.destroy(&made.live.sandbox.handle()).await;
+            made.live.destroy(&*self.provider).await;
         }
         if let Some(live) = self.live.take().filter(|_| over) {
-            let _ = self.provider.destroy(&live.sandbox.handle()).await;
+            live.destroy(&*self.provider).await;
             let _ = std::fs::remove_dir_all(self.spool_dir());
         }
     }

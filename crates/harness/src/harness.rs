@@ -16,7 +16,7 @@ use moat_core::{
 };
 use moat_journal::{Claim, ClaimError, InboxError, Journal, ReadError, StoredEvent};
 use moat_model::Model;
-use moat_sandbox::Provider;
+use moat_sandbox::{Mounter, Provider};
 use moat_snapshot::Snapshots;
 
 use crate::compute::{Images, Redactor};
@@ -46,6 +46,8 @@ pub struct HarnessOptions {
     pub images: Option<Arc<dyn Images>>,
     /// What networks of sandboxes need; `None`: runs that ask for one cannot be driven.
     pub network: Option<NetworkOptions>,
+    /// What makes the folders that manifests mount; `None`: a run with mounts is refused.
+    pub mounter: Option<Arc<dyn Mounter>>,
     /// Function tools.
     pub tools: Vec<Arc<dyn Tool>>,
     /// A folder for outputs that are still being written; outlives the process.
@@ -68,6 +70,7 @@ pub(crate) struct HarnessParts {
     pub(crate) provider: Option<Arc<dyn Provider>>,
     pub(crate) images: Option<Arc<dyn Images>>,
     pub(crate) network: Option<NetworkOptions>,
+    pub(crate) mounter: Option<Arc<dyn Mounter>>,
     pub(crate) secrets: KnownSecrets,
     pub(crate) tools: HashMap<String, Arc<dyn Tool>>,
     pub(crate) spool_dir: PathBuf,
@@ -203,6 +206,7 @@ impl Harness {
             provider: options.provider,
             images: options.images,
             network: options.network,
+            mounter: options.mounter,
             secrets: options.secrets.clone(),
             tools,
             spool_dir: options.spool_dir,

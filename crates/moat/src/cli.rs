@@ -161,8 +161,33 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Agents as folders
+    Agent {
+        #[command(subcommand)]
+        command: AgentCommand,
+    },
     /// Print the JSON Schema of AGENT.md's front matter
-    Schema,
+    Schema {
+        /// Print the schema of manifests alone
+        #[arg(long)]
+        manifest: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// Check an agent's definition and manifest, and show the workspace that the model would see
+    #[command(after_help = "Nothing of the manifest's sources is read, fetched or mounted.")]
+    Check(AgentCheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentCheckArgs {
+    /// The agent's folder
+    #[arg(default_value = ".")]
+    pub(crate) agent: PathBuf,
+    #[command(flatten)]
+    pub(crate) json: JsonArg,
 }
 
 #[derive(Debug, Clone, Args)]

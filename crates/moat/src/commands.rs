@@ -1,5 +1,6 @@
 //! One module for each family of commands.
 
+pub(crate) mod agent;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod doctor;

@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) allow_missing: Vec<String>,
     /// Where snapshots are kept, and how.
     pub(crate) snapshots: SnapshotConfig,
+    /// Where the values of the credentials are read that manifests name.
+    pub(crate) credentials: std::collections::BTreeMap<String, String>,
 }
 
 fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {

@@ -83,7 +83,12 @@ pub(crate) async fn drive(
 pub(crate) async fn remove_ended_sandboxes(engine: &Engine) {
     if let Ok(provider) = engine.provider() {
         // The next run tries again.
-        let _ = tokio::task::spawn_blocking(move || provider.reap()).await;
+        let reap_mounts = engine.reap_mounts();
+        let reap = move || {
+            let _ = provider.reap();
+            reap_mounts();
+        };
+        let _ = tokio::task::spawn_blocking(reap).await;
     }
 }
 

@@ -14,6 +14,8 @@ use moat_harness::{Harness, HarnessOptions};
 use moat_journal::sqlite::{SqliteJournal, SqliteOptions};
 use moat_journal::{Journal, Listed, ReadError};
 use moat_model::Model;
+use moat_mounts::{Mounts, MountsOptions};
+use moat_sandbox::materialise::CredentialSource;
 use moat_sandbox_local::{LocalOptions, LocalProvider, TOOLCHAIN_VARIABLES};
 use moat_snapshot::Snapshots;
 
@@ -22,7 +24,7 @@ use crate::config::{Config, ModelConfig, variable};
 use crate::exit::usage;
 use crate::home::Home;
 use crate::images::LocalImages;
-use crate::secrets::HostSecrets;
+use crate::secrets::{HostSecrets, NamedCredentials};
 use crate::stores::{OpenSnapshots, open_blobs, open_snapshots};
 use crate::view::Style;
 
@@ -94,12 +96,37 @@ impl Engine {
             provider: Some(Arc::new(provider)),
             images: Some(Arc::new(images)),
             network: Some(self.network()?),
+            mounter: Some(Arc::new(self.mounts())),
             tools: Vec::new(),
             spool_dir: self.home.data.join("spool"),
             secrets,
             orphan_grace: grace.unwrap_or(ORPHAN_GRACE),
             allow_missing: allowed,
         }))
+    }
+
+    /// What makes the mounts of manifests.
+    pub(crate) fn mounts(&self) -> Mounts {
+        Mounts::new(MountsOptions {
+            folder: self.home.data.join("mounts"),
+            shared: self.home.data.join("shared"),
+            credentials: self.credentials(),
+        })
+    }
+
+    /// What reads the credentials that manifests name.
+    pub(crate) fn credentials(&self) -> CredentialSource {
+        let home = self.home.user_home.clone();
+        let reader = NamedCredentials { named: self.config.credentials.clone(), home };
+        CredentialSource(Some(Arc::new(reader)))
+    }
+
+    /// Takes away what sandboxes that ended had mounted.
+    pub(crate) fn reap_mounts(&self) -> impl FnOnce() + Send + 'static {
+        let mounts = self.mounts();
+        let grace = self.config.orphan_grace_seconds.map_or(ORPHAN_GRACE, Duration::from_secs);
+        // What cannot be taken away now is tried again by the next run.
+        move || drop(mounts.reap(grace))
     }
 
     /// What networks of sandboxes need of this machine.

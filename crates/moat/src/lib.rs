@@ -36,6 +36,7 @@
 //!     provider: None,
 //!     images: None,
 //!     network: None,
+//!     mounter: None,
 //!     tools: vec![Arc::new(clock)],
 //!     spool_dir: folder.join("spool"),
 //!     secrets: Default::default(),

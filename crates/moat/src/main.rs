@@ -20,9 +20,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use cli::{Cli, Command, PolicyCommand};
+use cli::{AgentCommand, Cli, Command, PolicyCommand};
 use commands::{
-    demo, diff, doctor, give_back, inbox, list, logs, policy, race, record, replay, restore,
+    agent, demo, diff, doctor, give_back, inbox, list, logs, policy, race, record, replay, restore,
     sandbox, show, snapshots, start, take_up, transfer, verify, why,
 };
 use engine::Engine;
@@ -85,8 +85,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             clap_complete::generate(shell, &mut Cli::command(), "moat", &mut out);
             Ok(Exit::Success)
         }
-        Command::Schema => {
-            writeln!(std::io::stdout().lock(), "{}", moat_harness::agent::schema_text())?;
+        Command::Agent { command: AgentCommand::Check(args) } => agent::check(&args),
+        Command::Schema { manifest } => {
+            let text = match manifest {
+                true => moat_sandbox::manifest::schema_text(),
+                false => moat_harness::agent::schema_text(),
+            };
+            writeln!(std::io::stdout().lock(), "{text}")?;
             Ok(Exit::Success)
         }
     }

@@ -1,5 +1,6 @@
 //! Reads the values of secrets where their source says: the environment, a file, a command.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use moat_core::Secret;
 use moat_egress::secret::SecretSource;
 use moat_harness::network::SecretReader;
+use moat_sandbox::materialise::Credentials;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::config::variable;
@@ -21,6 +23,31 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct HostSecrets {
     /// What `~/` stands for.
     pub(crate) home: Option<PathBuf>,
+}
+
+/// Credentials by the names that manifests use; the configuration says where each is read.
+pub(crate) struct NamedCredentials {
+    pub(crate) named: BTreeMap<String, String>,
+    pub(crate) home: Option<PathBuf>,
+}
+
+#[async_trait]
+impl Credentials for NamedCredentials {
+    async fn read(&self, name: &str) -> Result<Secret, String> {
+        let source = self.named.get(name).ok_or_else(|| {
+            format!(
+                "it is not in `config.toml`; add `{name} = \"env:VARIABLE\"`, `\"file:PATH\"` or \
+                 `\"command:LINE\"` beneath `[credentials]`"
+            )
+        })?;
+        let source = match source.split_once(':') {
+            Some(("env", variable)) => SecretSource::Env(variable.to_owned()),
+            Some(("file", path)) => SecretSource::File(PathBuf::from(path)),
+            Some(("command", line)) => SecretSource::Command(line.to_owned()),
+            _ => return Err("its source begins with `env:`, `file:` or `command:`".to_owned()),
+        };
+        SecretReader::read(&HostSecrets { home: self.home.clone() }, &source).await
+    }
 }
 
 #[async_trait]

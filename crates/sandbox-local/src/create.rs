@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use moat_core::SandboxLimits;
 use moat_guest::{GuestConfig, RawBytes, RootPaths};
@@ -29,6 +29,9 @@ use crate::roster::{self, ImageAccounts, Roster};
 use crate::system;
 use crate::toolchains::Toolchains;
 use crate::trust::{self, HostTrust};
+
+/// Folders beneath which folders of the host can be shown.
+const MOUNT_PLACES: [&str; 5] = ["/workspace", "/mnt", "/media", "/srv", "/data"];
 
 /// Where sandboxes of one provider are, and what they share.
 #[derive(Debug)]
@@ -124,6 +127,16 @@ fn check(spec: &SandboxSpec) -> Result<(), StepFailed> {
         let message = "that is possible only on an image that may be written";
         return Err(StepFailed::new("run commands as root", message));
     }
+    for mount in &spec.mounts {
+        let plain = |part| matches!(part, Component::Normal(_) | Component::RootDir);
+        let is_place = MOUNT_PLACES
+            .iter()
+            .any(|place| mount.target.starts_with(place) && mount.target != Path::new(place));
+        if !mount.target.components().all(plain) || !is_place || !mount.source.is_absolute() {
+            let step = format!("mount `{}`", mount.target.display());
+            return Err(StepFailed::new(step, "no folder can be shown there"));
+        }
+    }
     Ok(())
 }
 
@@ -164,6 +177,14 @@ impl Cast {
                 if *writable {
                     folder.furnish_layer(&self.identity)?;
                 }
+            }
+        }
+        for mount in &spec.mounts {
+            if let Ok(inside) = mount.target.strip_prefix(Root::Workspace.path()) {
+                folder.furnish_mount(&self.identity, user, inside)?;
+            }
+            if mount.owned {
+                crate::folder::give_tree(&mount.source, self.identity.on_host(user))?;
             }
         }
         self.roster
@@ -240,6 +261,7 @@ fn start(
         roster,
         network: network.as_ref(),
         trust,
+        mounts: &spec.mounts,
         limits: &place.limits,
         counters: group.counters(),
         rehearsal: false,

@@ -107,6 +107,27 @@ impl Folder {
         give(&home, identity.on_host(uid))
     }
 
+    /// Makes the folder of the workspace that something is shown over.
+    pub(crate) fn furnish_mount(
+        &self,
+        identity: &Identity,
+        user: u32,
+        inside: &Path,
+    ) -> io::Result<()> {
+        let mut path = self.path.join("workspace");
+        for part in inside {
+            path.push(part);
+            match fs::DirBuilder::new().mode(0o755).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => {
+                    made?;
+                    give(&path, identity.on_host(user))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes what takes up changes of an image.
     pub(crate) fn furnish_layer(&self, identity: &Identity) -> io::Result<()> {
         let layer = self.path.join(LAYER);
@@ -186,6 +207,43 @@ pub(crate) async fn connect(path: &Path) -> io::Result<tokio::net::UnixStream> {
 
 fn socket_address(folder: i32) -> String {
     format!("/proc/self/fd/{folder}/{SOCKET}")
+}
+
+/// Gives a folder and everything beneath it to a user, without following a link. What is in it may
+/// be a stranger's work: names are taken from descriptors of folders that were opened for
+/// themselves.
+pub(crate) fn give_tree(path: &Path, owner: Option<u32>) -> io::Result<()> {
+    let Some(owner) = owner else { return Ok(()) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::open(path, flags, Mode::empty())?;
+    let (uid, gid) = (rustix::fs::Uid::from_raw(owner), rustix::fs::Gid::from_raw(owner));
+    rustix::fs::fchown(&top, Some(uid), Some(gid))?;
+    // As many descriptors as the tree is deep.
+    let mut open = vec![rustix::fs::Dir::read_from(&top)?];
+    while let Some(folder) = open.last_mut() {
+        let Some(entry) = folder.next() else {
+            open.pop();
+            continue;
+        };
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        match rustix::fs::openat(folder.fd()?, name, flags, Mode::empty()) {
+            Ok(below) => {
+                rustix::fs::fchown(&below, Some(uid), Some(gid))?;
+                let below = rustix::fs::Dir::read_from(&below)?;
+                open.push(below);
+            }
+            Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
+                let at = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::chownat(folder.fd()?, name, Some(uid), Some(gid), at)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn give(path: &Path, owner: Option<u32>) -> io::Result<()> {

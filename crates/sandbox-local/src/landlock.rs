@@ -37,12 +37,20 @@ const RULES: [(u64, &str, &str); 8] = [
     (CHANGE, "/proc", "what is known of processes"),
 ];
 
-/// Hands the rules to `add` as a step. A root that is the sandbox's own may be written as a whole.
-pub(crate) fn step<R>(required: bool, writable_root: bool, add: impl FnOnce(&Step<'_>) -> R) -> R {
-    let rules = RULES.map(|(access, path, _reason)| {
+/// Hands the rules to `add` as a step. A root that is the sandbox's own may be written as a whole;
+/// so may `mounts`.
+pub(crate) fn step<R>(
+    required: bool,
+    writable_root: bool,
+    mounts: &[&Path],
+    add: impl FnOnce(&Step<'_>) -> R,
+) -> R {
+    let fixed = RULES.map(|(access, path, _reason)| {
         let access = if writable_root && path == "/" { ALL } else { access };
         (access, Path::new(path))
     });
+    let mounts = mounts.iter().map(|path| (ALL, *path));
+    let rules: Vec<_> = fixed.into_iter().chain(mounts).collect();
     add(&Step::Landlock { required, files: ALL, scoped: SCOPED, rules: &rules })
 }
 

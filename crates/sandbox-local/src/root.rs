@@ -15,6 +15,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use moat_core::SandboxLimits;
+use moat_sandbox::{FolderMount, Root};
 
 use crate::fences::Fence;
 use crate::folder;
@@ -58,6 +59,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) network: Option<&'a Network>,
     /// The host's bundles of certificate authorities, where the sandbox has its own bundle.
     pub(crate) trust: Option<&'a HostTrust>,
+    /// Folders of the host that it sees.
+    pub(crate) mounts: &'a [FolderMount],
     /// What it may use; of it `/tmp` and `/dev/shm` are made.
     pub(crate) limits: &'a SandboxLimits,
     /// What the guest reads to know which limit was reached.
@@ -214,6 +217,8 @@ struct Sources<'a> {
     /// Homes of others, by name.
     homes: Vec<(Slot, &'a str)>,
     outputs: Slot,
+    /// Folders of the host that the sandbox sees.
+    mounts: Vec<(Slot, &'a FolderMount)>,
     image: Option<ImageSources>,
     /// The sandbox's own bundle of certificate authorities, as text and for Java.
     trust: Option<[Slot; 2]>,
@@ -252,6 +257,11 @@ impl<'a> Sources<'a> {
                 })
                 .collect(),
             outputs: open(plan, &parts.folder.join("outputs"), false),
+            mounts: parts
+                .mounts
+                .iter()
+                .map(|mount| (open(plan, &mount.source, false), mount))
+                .collect(),
             image: parts.image.map(|image| ImageSources::open(plan, parts, image)),
             trust: parts.trust.map(|_| {
                 [folder::TRUST, folder::TRUST_JAVA]
@@ -356,6 +366,14 @@ fn private_proc(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
 /// out), and over it read-only for everyone.
 fn own_folders(tree: &mut Tree<'_>, sources: &Sources<'_>) {
     tree.bind(sources.workspace, Path::new("workspace"), true, WRITABLE);
+    for (slot, mount) in &sources.mounts {
+        let attributes = if mount.read_only { READ_ONLY } else { WRITABLE };
+        match mount.target.starts_with(Root::Workspace.path()) {
+            // The folder beneath it was made with the workspace.
+            true => tree.bind_over(*slot, &mount.target, attributes),
+            false => tree.bind(*slot, &mount.target, true, attributes),
+        }
+    }
     tree.bind(sources.home, Path::new("home/agent"), true, WRITABLE);
     for (slot, name) in &sources.homes {
         tree.bind(*slot, &Path::new("home").join(name), true, WRITABLE);
@@ -465,7 +483,9 @@ fn give_up(plan: &mut Plan, parts: &Parts<'_>, sockets: &[Slot], counters: &[(Sl
     if parts.has(Fence::Landlock) {
         plan.relies_on(Some(Fence::Landlock));
         let writable = parts.image.is_some_and(|image| image.writable);
-        landlock::step(false, writable, |step| plan.push("set Landlock rules", step));
+        let mounts = parts.mounts.iter().filter(|mount| !mount.read_only);
+        let mounts: Vec<_> = mounts.map(|mount| mount.target.as_path()).collect();
+        landlock::step(false, writable, &mounts, |step| plan.push("set Landlock rules", step));
     }
     if parts.has(Fence::Seccomp) {
         plan.relies_on(Some(Fence::Seccomp));

@@ -5,30 +5,39 @@
 //! at the end one commit makes the snapshot. If anything fails there is no snapshot.
 
 mod agents_md;
+mod archive;
+mod check;
+mod collect;
 mod copy;
 mod error;
 mod git;
 mod git_config;
 mod host;
-mod plan;
+mod mounts;
+mod remote;
 mod secrets;
+mod skill;
 mod tokens;
 mod walk;
 
 use std::path::{Path, PathBuf};
 
-use moat_core::{Secret, SnapshotId};
-use moat_snapshot::{Listing, Meta, Snapshots, Tree};
+use moat_core::{EphemeralFiles, MountRecord, Secret, SnapshotId};
+use moat_snapshot::{Entry, Listing, Meta, Node, Snapshots, Tree};
 
-use crate::Root;
-use crate::manifest::{DEFAULT_DEPTH, DEFAULT_MAX_CHARS, Manifest};
+use crate::manifest::{DEFAULT_DEPTH, DEFAULT_MAX_CHARS, Manifest, ManifestError};
 
 pub use agents_md::AgentsMd;
 pub use error::{GitError, MaterialiseError};
+pub use git::{CredentialSource, Credentials};
+pub use remote::{RemoteCopier, Remotes};
 pub use secrets::{SECRET_NAMES, SecretName};
 
-use plan::Collected;
+use collect::{Collected, Context};
 use tokens::Search;
+
+/// Where the workspace is in a sandbox.
+const WORKSPACE: &str = "/workspace";
 
 /// Where on the host the sources of a manifest may be.
 #[derive(Clone, Debug)]
@@ -41,13 +50,30 @@ pub struct HostFolders {
     pub scratch: PathBuf,
     /// Values that no copied file may hold: the caller's own keys.
     pub secrets: Vec<Secret>,
+    /// What copies storage elsewhere.
+    pub remotes: RemoteCopier,
+    /// What reads the secrets that entries name.
+    pub credentials: CredentialSource,
+    /// The socket of the caller's SSH agent, for repositories.
+    pub ssh_agent: Option<PathBuf>,
+    /// Where repositories are kept between runs; `None`: each is fetched anew.
+    pub git_cache: Option<PathBuf>,
 }
 
 impl HostFolders {
     /// Only this folder.
     pub fn new(base: impl Into<PathBuf>) -> Self {
         let (base, scratch) = (base.into(), "/tmp".into());
-        Self { base, allowed: Vec::new(), scratch, secrets: Vec::new() }
+        Self {
+            base,
+            allowed: Vec::new(),
+            scratch,
+            secrets: Vec::new(),
+            remotes: RemoteCopier::default(),
+            credentials: CredentialSource::default(),
+            ssh_agent: None,
+            git_cache: None,
+        }
     }
 
     /// Also this folder.
@@ -72,7 +98,7 @@ impl HostFolders {
     }
 }
 
-/// How far it is. Told every few hundred files and before each fetch.
+/// How far it is. Told every few hundred files and before each fetch and each entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Files of the host are being read.
@@ -109,6 +135,10 @@ pub struct Materialised {
     pub agents_md: AgentsMd,
     /// The commit that is checked out, if the workspace itself is a git repository.
     pub git_head: Option<String>,
+    /// What checkpoints are to leave out, and what a fresh sandbox has there.
+    pub ephemeral: Option<EphemeralFiles>,
+    /// What is to be mounted into every sandbox of the run.
+    pub mounts: Vec<MountRecord>,
 }
 
 /// A path that is not as on the host.
@@ -135,25 +165,28 @@ pub async fn materialise(
     snapshots: &Snapshots,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<Materialised, MaterialiseError> {
-    let (sources, layout) = plan::check(manifest)?;
+    let check::Checked { sources, mounts, mut layout } = check::check(manifest)?;
     let search = Search::new(&folders.secrets);
     let mut collected = Collected { search, ..Collected::default() };
-    for source in sources {
-        plan::collect(source, folders, snapshots, progress, &mut collected).await?;
-    }
-    let Collected { root, entries, entry_roots, mut masked, mut left_out, search, .. } = collected;
+    let context = Context { folders, snapshots, progress };
+    collect::collect_all(sources, context, &mut collected).await?;
+    let Collected { root, entries, entry_roots, search, descriptions, ephemeral, .. } = collected;
+    let (entries, seed) = without_ephemeral(entries, &ephemeral);
     let workspace = Listing::from_entries(root.unwrap_or_else(Meta::folder), entries)?;
     let tree = Tree { workspace, home: Listing::new(Meta::folder()) };
+    let ephemeral = keep_seed(seed, &ephemeral, snapshots).await?;
     let snapshot = snapshots.commit(&tree).await?.snapshot;
 
+    let (mut masked, mut left_out) = (collected.masked, collected.left_out);
     masked.sort();
     masked.dedup();
     left_out.sort();
-    let mut layout = layout;
-    plan::show_top(&mut layout, manifest, &tree);
-    let root = Root::Workspace.path().to_string_lossy();
+    for (path, description) in &descriptions {
+        layout.describe(path, description);
+    }
+    collect::show_top(&mut layout, manifest, &tree);
     Ok(Materialised {
-        text: layout.render(&root, Some(DEFAULT_DEPTH), DEFAULT_MAX_CHARS)?,
+        text: layout.render(WORKSPACE, Some(DEFAULT_DEPTH), DEFAULT_MAX_CHARS)?,
         agents_md: agents_md::find(&tree, &entry_roots, snapshots).await?,
         git_head: git::head_of(&tree, snapshots).await?,
         search_stopped: search.stopped(),
@@ -161,7 +194,47 @@ pub async fn materialise(
         tree,
         masked,
         left_out,
+        ephemeral,
+        mounts,
     })
+}
+
+/// What a manifest is, without reading anything of the host: the layout as the model would see it,
+/// and what would be mounted.
+///
+/// # Errors
+///
+/// If the manifest is wrong.
+pub fn outline(manifest: &Manifest) -> Result<(String, Vec<MountRecord>), ManifestError> {
+    let checked = check::check(manifest)?;
+    let text = checked.layout.render(WORKSPACE, Some(DEFAULT_DEPTH), DEFAULT_MAX_CHARS)?;
+    Ok((text, checked.mounts))
+}
+
+/// Splits off what checkpoints leave out, with the folders above it.
+fn without_ephemeral(entries: Vec<Entry>, ephemeral: &[PathBuf]) -> (Vec<Entry>, Vec<Entry>) {
+    let (seed, kept): (Vec<_>, Vec<_>) = entries
+        .into_iter()
+        .partition(|entry| ephemeral.iter().any(|path| entry.path.starts_with(path)));
+    let is_above = |entry: &&Entry| {
+        entry.node == Node::Dir && ephemeral.iter().any(|path| path.starts_with(&entry.path))
+    };
+    let above: Vec<_> = kept.iter().filter(is_above).cloned().collect();
+    (kept, [above, seed].concat())
+}
+
+async fn keep_seed(
+    seed: Vec<Entry>,
+    paths: &[PathBuf],
+    snapshots: &Snapshots,
+) -> Result<Option<EphemeralFiles>, MaterialiseError> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let workspace = Listing::from_entries(Meta::folder(), seed)?;
+    let tree = Tree { workspace, home: Listing::new(Meta::folder()) };
+    let snapshot = snapshots.commit(&tree).await?.snapshot;
+    Ok(Some(EphemeralFiles { paths: paths.iter().map(|path| shown(path)).collect(), snapshot }))
 }
 
 /// A path for people.

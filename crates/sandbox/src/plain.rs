@@ -97,7 +97,7 @@ impl PlainProvider {
     }
 
     async fn start(&self, spec: &SandboxSpec) -> Result<Handle, SandboxError> {
-        check(&spec.limits)?;
+        check(spec)?;
         let failed = |step: &'static str| move |error: io::Error| setup(step, &error);
         std::fs::create_dir_all(&self.base).map_err(failed("make the base folder"))?;
         let dir = tempfile::Builder::new().prefix("s").rand_bytes(8).tempdir_in(&self.base);
@@ -281,9 +281,11 @@ fn limits(limits: &SandboxLimits) -> GuestLimits {
 }
 
 /// It has neither control groups nor file systems of its own.
-fn check(limits: &SandboxLimits) -> Result<(), SandboxError> {
+fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
+    let limits = &spec.limits;
     let cannot = [
         (limits.cpu_millis.is_some(), "hold a share of the processor"),
+        (!spec.mounts.is_empty(), "show folders of the host"),
         (limits.swap_bytes.is_some(), "limit swap"),
         (limits.tmp_bytes.is_some() || limits.tmp_inodes.is_some(), "limit `/tmp`"),
     ];

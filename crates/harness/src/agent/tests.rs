@@ -105,7 +105,7 @@ fn faults_are_named_with_their_place_and_what_was_meant() {
         ),
         (
             "---\nname: x\nmanifest:\n  entries:\n    a: { type: folder }\n---\n",
-            "AGENT.md:5:16: unknown choice `folder`; there are `dir`, `file`, `local_dir`, `git_repo`",
+            "AGENT.md:5:16: unknown choice `folder`; there are `dir`, `file`, `local_file`, `local_dir`, `git_repo`, `skill`, `archive`, `s3_mount`, `gcs_mount`, `r2_mount`, `azure_blob_mount`, `rclone_mount`, `shared_mount`",
         ),
         (
             "---\nname: x\nmanifest:\n  entries:\n    a:\n      type: file\n      executable: maybe\n---\n",

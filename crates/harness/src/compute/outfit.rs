@@ -2,10 +2,14 @@
 //! them.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use moat_core::{Epoch, ImageRecord, RunId, SandboxSettings};
-use moat_sandbox::{Accounts, RootFilesystem, SandboxError, SandboxSpec, UserAccount};
+use moat_sandbox::checkpoint::SkipRules;
+use moat_sandbox::{
+    Accounts, HeldMounts, Mounter, Root, RootFilesystem, SandboxError, SandboxSpec, UserAccount,
+};
 
 use super::ComputeError;
 use crate::harness::HarnessParts;
@@ -20,6 +24,53 @@ pub trait Images: Send + Sync {
         image: &ImageRecord,
         writable: bool,
     ) -> Result<RootFilesystem, SandboxError>;
+}
+
+/// What checkpoints leave out: what is ephemeral, and what is mounted.
+pub(super) fn skip(settings: &SandboxSettings) -> SkipRules {
+    let ephemeral = settings.ephemeral.iter().flat_map(|ephemeral| &ephemeral.paths);
+    let mounted = settings.mounts.iter().filter_map(|mount| {
+        Path::new(&mount.path).strip_prefix(Root::Workspace.path()).ok().map(Path::to_owned)
+    });
+    let mut skip = SkipRules::default();
+    skip.workspace.extend(ephemeral.map(PathBuf::from).chain(mounted));
+    skip
+}
+
+/// The folders of this machine that a fresh sandbox of the run sees.
+pub(super) async fn mounts(
+    parts: &HarnessParts,
+    run: RunId,
+    settings: &SandboxSettings,
+) -> Result<Option<Box<dyn HeldMounts>>, ComputeError> {
+    match mounter(parts, settings)? {
+        Some(mounter) => Ok(Some(mounter.prepare(run, &settings.mounts).await?)),
+        None => Ok(None),
+    }
+}
+
+/// The same for a sandbox that was found again.
+pub(super) async fn adopt_mounts(
+    parts: &HarnessParts,
+    run: RunId,
+    settings: &SandboxSettings,
+) -> Result<Option<Box<dyn HeldMounts>>, ComputeError> {
+    match mounter(parts, settings)? {
+        Some(mounter) => Ok(Some(mounter.adopt(run).await?)),
+        None => Ok(None),
+    }
+}
+
+fn mounter<'a>(
+    parts: &'a HarnessParts,
+    settings: &SandboxSettings,
+) -> Result<Option<&'a dyn Mounter>, SandboxError> {
+    let Some(first) = settings.mounts.first() else { return Ok(None) };
+    let mounter = parts.mounter.as_deref().ok_or_else(|| SandboxError::Setup {
+        step: format!("mount `{}`", first.path),
+        message: "this program was built without mounts".to_owned(),
+    })?;
+    Ok(Some(mounter))
 }
 
 /// The network that the run's settings ask for.
@@ -56,7 +107,16 @@ pub(super) async fn spec(
     };
     let user = |(name, uid): (&String, &Option<u32>)| UserAccount { name: name.clone(), uid: *uid };
     let mut environment = environment.clone();
-    environment.extend(network.map(PreparedNetwork::environment).unwrap_or_default());
+    let placeholders = network.map(PreparedNetwork::environment).unwrap_or_default();
+    for (variable, secret) in &settings.secret_variables {
+        let placeholder = placeholders.get(secret);
+        let placeholder = placeholder.ok_or_else(|| SandboxError::Setup {
+            step: format!("set the variable `{variable}`"),
+            message: format!("there is no secret `{secret}` in the run's network policy"),
+        })?;
+        environment.insert(variable.clone(), placeholder.clone());
+    }
+    environment.extend(placeholders);
     Ok(SandboxSpec {
         orphan_grace: parts.orphan_grace,
         environment,

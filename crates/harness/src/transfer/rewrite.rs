@@ -13,6 +13,12 @@ impl Copier {
                 checkpoint.snapshot = self.snapshot(checkpoint.snapshot).await?;
                 checkpoint.into()
             }
+            EventBody::RunStarted(mut started) => {
+                if let Some(ephemeral) = &mut started.sandbox.ephemeral {
+                    ephemeral.snapshot = self.snapshot(ephemeral.snapshot).await?;
+                }
+                started.into()
+            }
             EventBody::SandboxRehydrated(mut rehydrated) => {
                 rehydrated.snapshot = self.snapshot(rehydrated.snapshot).await?;
                 rehydrated.into()

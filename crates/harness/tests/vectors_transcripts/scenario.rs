@@ -112,6 +112,7 @@ fn harness(folder: &std::path::Path, model: Arc<Script>, tools: &[Arc<dyn Tool>]
         provider: None,
         images: None,
         network: None,
+        mounter: None,
         tools: tools.to_vec(),
         spool_dir: folder.join("spool"),
         secrets: Default::default(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use moat_core::{
@@ -12,10 +13,11 @@ use moat_core::{
 use moat_harness::agent::AgentSpec;
 use moat_harness::{NewRun, prompt};
 use moat_sandbox::manifest::Manifest;
-use moat_sandbox::materialise::{HostFolders, Materialised, Progress, materialise};
+use moat_sandbox::materialise::{HostFolders, Materialised, Progress, RemoteCopier, materialise};
 
 use super::give_back;
 use crate::cli::{ExecArgs, LimitArgs, OutfitArgs, RunArgs};
+use crate::config::variable;
 use crate::drive::drive;
 use crate::engine::Engine;
 use crate::escape::escape;
@@ -127,6 +129,8 @@ impl Setup<'_> {
         sandbox.image = self.image(engine).await?;
         outfit::check(&sandbox)?;
         let files = self.materialise(engine).await?;
+        sandbox.mounts = files.mounts.clone();
+        sandbox.ephemeral = files.ephemeral.clone();
         let name = chosen.name.clone().or_else(|| self.spec.model.clone());
         let composed = prompt::compose(&prompt::PromptParts {
             instructions: &self.spec.instructions,
@@ -187,7 +191,12 @@ impl Setup<'_> {
                 show_progress(&progress);
             }
         };
-        let files = materialise(&self.spec.manifest, &self.folders, &engine.snapshots, &progress)
+        let mut folders = self.folders.clone();
+        folders.credentials = engine.credentials();
+        folders.remotes = RemoteCopier(Some(Arc::new(engine.mounts())));
+        folders.git_cache = Some(engine.home.data.join("git"));
+        folders.ssh_agent = variable("SSH_AUTH_SOCK").map(PathBuf::from);
+        let files = materialise(&self.spec.manifest, &folders, &engine.snapshots, &progress)
             .await
             .context("cannot make the workspace")?;
         if !engine.quiet {

@@ -46,7 +46,7 @@ impl Probe<'_> {
             Fence::Pidfd => pidfd(),
             Fence::NoNewPrivileges => self.try_steps(0, |_| {}),
             Fence::Landlock => self.try_steps(0, |plan| {
-                landlock::step(true, false, |step| plan.push("set Landlock rules", step));
+                landlock::step(true, false, &[], |step| plan.push("set Landlock rules", step));
             }),
             Fence::Seccomp => self.try_steps(0, |plan| {
                 let step = Step::Filter(&self.filter.0);

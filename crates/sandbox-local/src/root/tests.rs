@@ -29,6 +29,7 @@ fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
             .unwrap(),
         network: None,
         trust: None,
+        mounts: &[],
         limits: &SandboxLimits { tmp_bytes: Some(1 << 20), ..SandboxLimits::default() },
         counters: &Counters::default(),
         rehearsal: true,

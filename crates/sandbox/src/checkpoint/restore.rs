@@ -21,6 +21,20 @@ const CHUNK: usize = 1024 * 1024;
 /// Contents that are read, and large files that are written, at a time.
 const SIDE_BY_SIDE: usize = 8;
 
+/// A listing with the paths of another beside its own, which win.
+fn beside(listing: &Listing, other: &Listing) -> Result<Listing, RestoreError> {
+    let mut entries = listing.entries().to_vec();
+    let added = other.entries().iter().filter(|entry| {
+        // Where the run put something else than a folder above it, there is no place for it.
+        let above = entry.path.ancestors().skip(1).filter_map(|path| listing.get(path));
+        let mut blocked = above.filter(|above| above.node != Node::Dir);
+        listing.get(&entry.path).is_none() && blocked.next().is_none()
+    });
+    entries.extend(added.cloned());
+    let invalid = |error| RestoreError::Load(LoadError::Invalid(error));
+    Listing::from_entries(listing.root().clone(), entries).map_err(invalid)
+}
+
 /// A sandbox that was filled.
 #[derive(Clone, Debug)]
 pub struct RestoreReport {
@@ -34,10 +48,23 @@ impl Checkpointer {
     /// Fills an empty sandbox. Every content's hash is checked: a file whose content is damaged
     /// fails the restore.
     pub async fn restore(&mut self, snapshot: SnapshotId) -> Result<RestoreReport, RestoreError> {
+        self.restore_with(snapshot, None).await
+    }
+
+    /// The same, with what checkpoints leave out: the files of `seed`, which are not in `snapshot`.
+    pub async fn restore_with(
+        &mut self,
+        snapshot: SnapshotId,
+        seed: Option<SnapshotId>,
+    ) -> Result<RestoreReport, RestoreError> {
         let started = Instant::now();
         self.memory = Memory::default();
         self.last = None;
-        let tree = self.snapshots.load(snapshot).await?;
+        let mut tree = self.snapshots.load(snapshot).await?;
+        if let Some(seed) = seed {
+            let seed = self.snapshots.load(seed).await?;
+            tree.workspace = beside(&tree.workspace, &seed.workspace)?;
+        }
         tokio::try_join!(
             self.fill(Root::Workspace, &tree.workspace),
             self.fill(Root::Home, &tree.home),

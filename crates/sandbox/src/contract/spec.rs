@@ -5,8 +5,11 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use moat_core::{Epoch, RunId, SandboxLimits};
+use async_trait::async_trait;
+use moat_core::{Epoch, MountRecord, RunId, SandboxLimits};
 use serde::{Deserialize, Serialize};
+
+use super::SandboxError;
 
 /// What a fresh sandbox is to be.
 #[derive(Clone, Debug)]
@@ -29,6 +32,9 @@ pub struct SandboxSpec {
     pub accounts: Accounts,
     /// Its network; `None`: nothing but a loopback of its own.
     pub network: Option<NetworkSpec>,
+    /// Folders of this machine that it sees. A provider that cannot show them answers with the
+    /// `Unsupported` error.
+    pub mounts: Vec<FolderMount>,
 }
 
 impl SandboxSpec {
@@ -44,8 +50,47 @@ impl SandboxSpec {
             root: RootFilesystem::default(),
             accounts: Accounts::default(),
             network: None,
+            mounts: Vec::new(),
         }
     }
+}
+
+/// A folder of this machine that a sandbox sees. Programs in it are not run with others' rights,
+/// and devices in it are none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderMount {
+    /// The folder. It outlives the sandbox, and is somebody else's to remove.
+    pub source: PathBuf,
+    /// Where it is in the sandbox: absolute, beneath its workspace, or where nothing else is.
+    pub target: PathBuf,
+    /// Whether it can only be read there.
+    pub read_only: bool,
+    /// What is in it is given to the user that commands run as, before the sandbox begins. Without
+    /// this, owners and modes are whatever they are.
+    pub owned: bool,
+}
+
+/// Makes folders out of what a run mounts.
+#[async_trait]
+pub trait Mounter: Send + Sync {
+    /// Makes them for a fresh sandbox of a run: all or none.
+    async fn prepare(
+        &self,
+        run: RunId,
+        records: &[MountRecord],
+    ) -> Result<Box<dyn HeldMounts>, SandboxError>;
+
+    /// Looks after those of a sandbox that was found again.
+    async fn adopt(&self, run: RunId) -> Result<Box<dyn HeldMounts>, SandboxError>;
+}
+
+/// What a run has mounted. While it lives, nobody takes that away.
+pub trait HeldMounts: Send + Sync {
+    /// What the provider is to show; empty for those that were adopted.
+    fn mounts(&self) -> &[FolderMount];
+
+    /// Takes it away, since the sandbox is gone. What cannot be is left to the reaper. Blocks.
+    fn release(self: Box<Self>);
 }
 
 /// What the processes of a sandbox see as `/`.

@@ -70,6 +70,16 @@ impl Layout {
         Ok(whole)
     }
 
+    /// Says what a declared path is for, where nothing was said yet.
+    pub(crate) fn describe(&mut self, path: &std::path::Path, description: &str) {
+        let mut node = &mut self.root;
+        for part in path.iter() {
+            let Some(next) = node.children.get_mut(&*part.to_string_lossy()) else { return };
+            node = next;
+        }
+        node.description.get_or_insert_with(|| description.to_owned());
+    }
+
     /// The tree for the model: names, absolute paths and descriptions, `depth` levels (`None`: all)
     /// and at most `max_chars` characters, with an exact count of what was cut.
     pub fn render(

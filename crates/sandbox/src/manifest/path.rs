@@ -26,6 +26,9 @@ pub enum ManifestError {
         /// What is wrong with it, as the rest of a sentence.
         problem: String,
     },
+    /// A path grant makes no sense.
+    #[error("in `path_grants`: {0}")]
+    Grant(String),
     /// A tree cannot be rendered to less than one level.
     #[error("the depth has to be at least 1")]
     Depth,
@@ -44,6 +47,7 @@ impl ManifestError {
             Self::DuplicatePath(_) => "duplicate_path",
             Self::BadPath(_) => "path",
             Self::Entry { .. } => "entry",
+            Self::Grant(_) => "grant",
             Self::Depth => "depth",
             Self::MaxChars => "max_chars",
         }

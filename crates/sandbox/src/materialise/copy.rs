@@ -1,15 +1,17 @@
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, future::BoxFuture};
-use moat_snapshot::{Entry, Meta, Node, Put, Snapshots};
+use moat_snapshot::{Entry, LinkGroup, Meta, Node, Put, Snapshots};
 use tokio::sync::mpsc;
 
+use super::collect::{Collected, file_node, push};
 use super::host::host_error;
-use super::plan::{Collected, file_node, push};
 use super::secrets::SecretRules;
-use super::walk::{Found, Rules, facts, walk};
+use super::walk::{Found, Sink, below, facts};
 use super::{LeftOut, MaterialiseError, Progress, git_config, shown};
 
 /// Contents that are stored at a time.
@@ -36,17 +38,28 @@ type Stored<'a> = BoxFuture<'a, Result<(PathBuf, Meta, Put), MaterialiseError>>;
 impl Copy<'_> {
     pub(super) async fn run(
         &self,
-        top: std::os::fd::OwnedFd,
-        rules: Rules,
+        find: impl FnOnce(&Sink) -> Result<(), MaterialiseError> + Send + 'static,
         collected: &mut Collected,
     ) -> Result<(), MaterialiseError> {
-        let (sink, mut found) = mpsc::channel(WAITING);
-        let shown = self.shown.clone();
+        let (sender, mut found) = mpsc::channel(WAITING);
         // Ends by itself: when the receiver goes, its next word is not heard.
-        let walking = tokio::task::spawn_blocking(move || walk(top, &shown, rules, &sink));
+        let finding = tokio::task::spawn_blocking(move || {
+            let sink = Sink::new(sender);
+            let done = find(&sink);
+            sink.flush();
+            done
+        });
+        let mut second_names = Vec::new();
         let mut storing: FuturesUnordered<Stored<'_>> = FuturesUnordered::new();
         while let Some(batch) = found.recv().await {
             for found in batch {
+                let found = match found {
+                    Found::Hardlink { path, to } => {
+                        second_names.push((self.inside(&path), self.inside(&to)));
+                        continue;
+                    }
+                    other => other,
+                };
                 storing.extend(self.take(found, collected).await?);
                 if storing.len() >= SIDE_BY_SIDE
                     && let Some(stored) = storing.next().await
@@ -58,13 +71,15 @@ impl Copy<'_> {
         while let Some(stored) = storing.next().await {
             self.keep(stored?, collected);
         }
-        walking.await.map_err(|_| MaterialiseError::GivenUp)?
+        finding.await.map_err(|_| MaterialiseError::GivenUp)??;
+        tie(second_names, collected);
+        Ok(())
     }
 
     /// A path of the source as a path of the workspace. The source's top has an empty one, which
     /// joined would leave a separator at the end.
     fn inside(&self, path: &Path) -> PathBuf {
-        if path.as_os_str().is_empty() { self.at.clone() } else { self.at.join(path) }
+        below(&self.at, path)
     }
 
     fn keep(&self, (path, meta, put): (PathBuf, Meta, Put), collected: &mut Collected) {
@@ -108,6 +123,8 @@ impl Copy<'_> {
             Found::Large { path, meta, size, file } => {
                 return self.large(path, meta, size, file, collected).await;
             }
+            // Taken out before; its file has to be there first.
+            Found::Hardlink { .. } => {}
         }
         Ok(None)
     }
@@ -169,7 +186,7 @@ impl Copy<'_> {
         file: std::fs::File,
         collected: &mut Collected,
     ) -> Result<Option<Stored<'_>>, MaterialiseError> {
-        let at = self.shown.join(&path);
+        let at = below(&self.shown, &path);
         let stat =
             |file: &std::fs::File| rustix::fs::fstat(file).map_err(|error| host_error(&at, error));
         let before = stat(&file)?;
@@ -220,7 +237,7 @@ impl Copy<'_> {
         file: &mut tokio::fs::File,
         collected: &mut Collected,
     ) -> Result<Option<Stored<'_>>, MaterialiseError> {
-        let at = self.shown.join(&path);
+        let at = below(&self.shown, &path);
         loop {
             let part = read_part(file, git_config::LARGEST).await;
             let part = part.map_err(|error| host_error(&at, error))?;
@@ -233,6 +250,40 @@ impl Copy<'_> {
             }
         }
     }
+}
+
+/// Makes one file of several names. Those of a file that was left out are left out with it.
+fn tie(second_names: Vec<(PathBuf, PathBuf)>, collected: &mut Collected) {
+    let mut groups: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+    for (path, first) in second_names {
+        groups.entry(first).or_default().push(path);
+    }
+    for (first, mut names) in groups {
+        let is_first = |entry: &&mut Entry| entry.path == first;
+        let Some(entry) = collected.entries.iter_mut().rev().find(is_first) else {
+            let left = |path: &PathBuf| LeftOut {
+                path: shown(path),
+                reason: "another name of a file that is left out".to_owned(),
+            };
+            collected.left_out.extend(names.iter().map(left));
+            continue;
+        };
+        names.push(first);
+        let group = names.iter().min_by(|a, b| order(a, b)).map(|path| LinkGroup::of(path));
+        if let Node::File { link, .. } = &mut entry.node {
+            *link = group;
+        }
+        let (meta, node) = (entry.meta.clone(), entry.node.clone());
+        names.pop();
+        let others =
+            names.into_iter().map(|path| Entry { path, meta: meta.clone(), node: node.clone() });
+        collected.entries.extend(others);
+    }
+}
+
+/// The order of a listing: by parts, each in byte order.
+fn order(a: &Path, b: &Path) -> std::cmp::Ordering {
+    a.iter().map(OsStr::as_bytes).cmp(b.iter().map(OsStr::as_bytes))
 }
 
 async fn read_part(file: &mut tokio::fs::File, most: u64) -> std::io::Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use moat_archive::ArchiveError;
 use moat_core::Retryable;
 use moat_snapshot::{CommitError, InvalidTree, LoadError, PutError};
 
@@ -43,6 +44,22 @@ pub enum MaterialiseError {
         /// What went wrong.
         source: GitError,
     },
+    /// An archive is refused.
+    #[error("`{}`: {source}", path.display())]
+    Archive {
+        /// Which.
+        path: PathBuf,
+        /// Why, with the member that is to blame.
+        source: ArchiveError,
+    },
+    /// Storage elsewhere could not be copied.
+    #[error("cannot copy `{remote}`: {message}")]
+    Remote {
+        /// Which.
+        remote: String,
+        /// What went wrong, and what to do about it.
+        message: String,
+    },
     /// What was found makes no tree.
     #[error("cannot make the workspace: {0}")]
     Tree(#[from] InvalidTree),
@@ -67,10 +84,11 @@ impl Retryable for MaterialiseError {
             Self::Commit(error) => error.is_retryable(),
             Self::Load(error) => error.is_retryable(),
             Self::Git { source, .. } => source.is_retryable(),
-            Self::Changing { .. } => true,
+            Self::Changing { .. } | Self::Remote { .. } => true,
             Self::Manifest(_)
             | Self::NotAllowed { .. }
             | Self::Host { .. }
+            | Self::Archive { .. }
             | Self::Tree(_)
             | Self::GivenUp => false,
         }
@@ -107,6 +125,28 @@ pub enum GitError {
         /// What was found.
         found: String,
     },
+    /// A submodule is refused.
+    #[error("the submodule `{name}` {reason}")]
+    Submodule {
+        /// Its name.
+        name: String,
+        /// Why, as the rest of a sentence.
+        reason: String,
+    },
+    /// A credential could not be read.
+    #[error("the credential `{name}`: {reason}")]
+    Credential {
+        /// Its name.
+        name: String,
+        /// What went wrong, and what to do about it.
+        reason: String,
+    },
+    /// The cache of repositories could not be used.
+    #[error("cannot use the cache of repositories: {0}")]
+    Cache(io::Error),
+    /// What the cache has of it is of no use.
+    #[error("what the cache has of it is damaged")]
+    CacheUnusable,
     /// The commit has no such folder.
     #[error("it has no folder `{0}`")]
     NoSubpath(String),

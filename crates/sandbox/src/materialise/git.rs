@@ -1,111 +1,44 @@
 //! Fetching a repository outside the sandbox, with nothing of it, or of the host, deciding how.
 
+mod address;
+mod cache;
+mod head;
+mod run;
+mod submodules;
+
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::sync::Arc;
 
-use moat_snapshot::{Node, Snapshots, Tree};
+use async_trait::async_trait;
+use moat_core::Secret;
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
 
-use super::host::{host_error, normal};
+use super::host::host_error;
 use super::{GitError, HostFolders, MaterialiseError, Progress};
 use crate::manifest::{GitRepo, parts};
+pub(super) use address::check;
+use address::{address, without_credentials};
+pub(super) use head::head_of;
+use run::Git;
 
-/// How long one command of git may take.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// Bytes of git's complaints that are kept.
-const COMPLAINT: u64 = 4096;
-/// Where git and ssh are looked for: not where the caller's environment says.
-const PROGRAMS: &str =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
+/// Repositories within repositories.
+const DEEPEST: usize = 8;
 
-/// Settings that win over whatever a repository brings.
-const SETTINGS: &[&str] = &[
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.attributesFile=/dev/null",
-    "core.logAllRefUpdates=false",
-    "core.autocrlf=false",
-    "credential.helper=",
-    "fetch.recurseSubmodules=false",
-    "gc.auto=0",
-    "init.defaultBranch=main",
-    "protocol.allow=never",
-    "protocol.file.allow=always",
-    "protocol.https.allow=always",
-    "protocol.http.allow=always",
-    "protocol.ssh.allow=always",
-    "protocol.git.allow=always",
-    "safe.directory=*",
-    "submodule.recurse=false",
-    "transfer.fsckObjects=true",
-];
-
-/// Checks what a manifest says about a repository; the problem is the rest of a sentence.
-pub(super) fn check(repo: &GitRepo) -> Result<(), String> {
-    match (&repo.url, &repo.repo) {
-        (Some(_), Some(_)) => return Err("has `url` and `repo`; give one of them".into()),
-        (None, None) => return Err("needs a `url` or a `repo`".into()),
-        (Some(_), None) if repo.host.is_some() => {
-            return Err("has `url` and `host`; `host` goes with `repo`".into());
-        }
-        _ => {}
-    }
-    let words = [&repo.url, &repo.repo, &repo.host, &repo.reference, &repo.subpath];
-    for word in words.into_iter().flatten() {
-        let is_option = word.starts_with('-');
-        if word.is_empty() || is_option || word.chars().any(char::is_control) {
-            return Err(format!("has a value that git could misread: `{}`", word.escape_debug()));
-        }
-    }
-    if let Some(commit) = &repo.commit
-        && !(matches!(commit.len(), 40 | 64) && commit.bytes().all(|b| b.is_ascii_hexdigit()))
-    {
-        return Err("needs a whole `commit`: 40 or 64 hexadecimal digits".into());
-    }
-    if let Some(subpath) = &repo.subpath {
-        parts(subpath).map_err(|error| format!("has a bad `subpath`: {error}"))?;
-    }
-    address(repo, Path::new("/")).map(|_| ())
+/// Reads the values of secrets that manifests name.
+#[async_trait]
+pub trait Credentials: Send + Sync {
+    /// The value. The error is for people and says where the name is to be set.
+    async fn read(&self, name: &str) -> Result<Secret, String>;
 }
 
-/// The address to fetch from.
-fn address(repo: &GitRepo, base: &Path) -> Result<String, String> {
-    let Some(url) = &repo.url else {
-        let host = repo.host.as_deref().unwrap_or("github.com");
-        let name = repo.repo.as_deref().unwrap_or_default().trim_end_matches(".git");
-        let is_plain = |text: &str| !text.contains(['@', '?', '#', ' ']) && !text.contains("..");
-        if !is_plain(host) || !is_plain(name) || host.contains('/') {
-            return Err("has a `host` or `repo` that makes no address".into());
-        }
-        return Ok(format!("https://{host}/{name}.git"));
-    };
-    if let Some((scheme, _)) = url.split_once("://") {
-        return match scheme {
-            "https" | "http" | "ssh" | "git" | "file" => Ok(url.clone()),
-            other => Err(format!("has a `url` of a kind that is not fetched: `{other}`")),
-        };
-    }
-    // `ext::…` and the like run programs.
-    if url.contains("::") {
-        return Err("has a `url` of a kind that is not fetched".into());
-    }
-    let is_remote = url.split_once(':').is_some_and(|(host, _)| !host.contains('/'));
-    if is_remote {
-        Ok(url.clone())
-    } else {
-        Ok(format!("file://{}", normal(&base.join(url)).display()))
-    }
-}
+/// What reads secrets, if there is any.
+#[derive(Clone, Default)]
+pub struct CredentialSource(pub Option<Arc<dyn Credentials>>);
 
-/// An address as it may be shown and stored.
-fn without_credentials(address: &str) -> String {
-    match super::git_config::mask(address.as_bytes()) {
-        Some(masked) => String::from_utf8_lossy(&masked).into_owned(),
-        None => address.to_owned(),
+impl std::fmt::Debug for CredentialSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("CredentialSource").field(&self.0.is_some()).finish()
     }
 }
 
@@ -126,10 +59,14 @@ impl Checkout {
         MaterialiseError::Git { url: self.address.clone(), source }
     }
 
+    fn tree(&self) -> PathBuf {
+        self.folder.path().join("tree")
+    }
+
     /// The folder that is to be copied.
     pub(super) fn open(&self) -> Result<OwnedFd, MaterialiseError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let path = self.folder.path().join("tree");
+        let path = self.tree();
         let mut here =
             openat(CWD, &path, flags, Mode::empty()).map_err(|error| host_error(&path, error))?;
         for part in self.subpath.iter().flatten() {
@@ -153,7 +90,6 @@ pub(super) async fn fetch(
         source: GitError::Failed { step: "fetch", message: problem },
     };
     let address = address(repo, &folders.base).map_err(problem)?;
-    allow_local(&address, folders)?;
     let folder = tempfile::Builder::new()
         .prefix("moat-git-")
         .tempdir_in(&folders.scratch)
@@ -163,9 +99,46 @@ pub(super) async fn fetch(
         None => None,
     };
     let checkout = Checkout { folder, address: without_credentials(&address), subpath };
-    progress(Progress::Fetching { url: checkout.address.clone() });
-    run(&checkout, &address, repo).await.map_err(|source| checkout.failed(source))?;
+    let credential = match &repo.credential {
+        Some(name) => Some((
+            origin_of(&address),
+            read_credential(folders, name).await.map_err(|source| checkout.failed(source))?,
+        )),
+        None => None,
+    };
+    let ssh_agent = folders.ssh_agent.as_deref();
+    let git = Git { home: checkout.folder.path(), credential, ssh_agent };
+    let fetcher = Fetcher { git, repo, folders, progress };
+    let tree = checkout.tree();
+    // The outermost repository, and then those in it that were found on the way.
+    let mut waiting = vec![Wanted {
+        path: tree.clone(),
+        address,
+        commit: repo.commit.clone(),
+        reference: repo.reference.clone(),
+        depth: 0,
+    }];
+    while let Some(wanted) = waiting.pop() {
+        allow_local(&wanted.address, folders)?;
+        progress(Progress::Fetching { url: without_credentials(&wanted.address) });
+        let found = fetcher.fetch(&wanted).await.map_err(|source| checkout.failed(source))?;
+        waiting.extend(found);
+    }
     Ok(checkout)
+}
+
+async fn read_credential(folders: &HostFolders, name: &str) -> Result<Secret, GitError> {
+    let failed = |reason: String| GitError::Credential { name: name.to_owned(), reason };
+    let source = folders.credentials.0.as_ref();
+    let source = source.ok_or_else(|| failed("nothing here reads credentials".to_owned()))?;
+    source.read(name).await.map_err(failed)
+}
+
+/// `https://host:port/` of an address.
+fn origin_of(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("https", address));
+    let authority = rest.split('/').next().unwrap_or_default();
+    format!("{scheme}://{}/", authority.rsplit('@').next().unwrap_or_default())
 }
 
 /// A repository on this host is a source like any other folder.
@@ -176,131 +149,162 @@ fn allow_local(address: &str, folders: &HostFolders) -> Result<(), MaterialiseEr
     }
 }
 
-async fn run(checkout: &Checkout, address: &str, repo: &GitRepo) -> Result<(), GitError> {
-    let tree = checkout.folder.path().join("tree");
-    let tree = tree.to_string_lossy();
-    git(checkout, "init", &["init", "--quiet", "--template=", &tree]).await?;
-    let wanted = repo.commit.as_deref().or(repo.reference.as_deref()).unwrap_or("HEAD");
-    let fetch = ["fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head"];
-    let target = format!("+{wanted}:refs/moat/fetched");
-    let shallow = [&["-C", &*tree], &fetch[..], &["--", address, &target]].concat();
-    let fetched = match git(checkout, "fetch", &shallow).await {
-        // A server may refuse to hand out a commit by its name: then by what is said to hold it.
-        Err(_) if repo.commit.is_some() => {
-            let reference = repo.reference.as_deref().unwrap_or("HEAD");
-            let target = format!("+{reference}:refs/moat/fetched");
-            let fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
-            let whole = [&["-C", &*tree], &fetch[..], &["--", address, &target]].concat();
-            git(checkout, "fetch", &whole).await
+/// A commit that is to be checked out in a folder.
+struct Wanted {
+    path: PathBuf,
+    address: String,
+    commit: Option<String>,
+    reference: Option<String>,
+    depth: usize,
+}
+
+struct Fetcher<'a> {
+    git: Git<'a>,
+    repo: &'a GitRepo,
+    folders: &'a HostFolders,
+    progress: &'a (dyn Fn(Progress) + Send + Sync),
+}
+
+impl Fetcher<'_> {
+    /// Fetches and checks out one repository. Answers its submodules.
+    async fn fetch(&self, wanted: &Wanted) -> Result<Vec<Wanted>, GitError> {
+        let tree = wanted.path.to_string_lossy();
+        self.git.run("init", &["init", "--quiet", "--template=", &tree]).await?;
+        self.fetch_objects(wanted).await?;
+        let start = wanted.commit.as_deref().unwrap_or("refs/moat/fetched");
+        let peeled = format!("{start}^{{commit}}");
+        let found = ["-C", &*tree, "rev-parse", "--verify", &peeled];
+        let found = self.git.run("rev-parse", &found).await?.trim().to_owned();
+        if let Some(wanted) = &wanted.commit
+            && !wanted.eq_ignore_ascii_case(&found)
+        {
+            return Err(GitError::OtherCommit { wanted: wanted.clone(), found });
         }
-        fetched => fetched,
-    };
-    fetched?;
-    let start = repo.commit.as_deref().unwrap_or("refs/moat/fetched");
-    let peeled = format!("{start}^{{commit}}");
-    let found =
-        git(checkout, "rev-parse", &["-C", &tree, "rev-parse", "--verify", &peeled]).await?;
-    let found = found.trim().to_owned();
-    if let Some(wanted) = &repo.commit
-        && !wanted.eq_ignore_ascii_case(&found)
-    {
-        return Err(GitError::OtherCommit { wanted: wanted.clone(), found });
+        let branch = wanted.reference.as_deref().filter(|name| is_branch_name(name));
+        let checkout =
+            ["-C", &*tree, "checkout", "--quiet", "-B", branch.unwrap_or("main"), &*found];
+        self.git.run("checkout", &checkout).await?;
+        let forget = ["-C", &*tree, "update-ref", "-d", "refs/moat/fetched"];
+        self.git.run("update-ref", &forget).await?;
+        let shown = without_credentials(&wanted.address);
+        let origin = ["-C", &*tree, "config", "remote.origin.url", &shown];
+        self.git.run("config", &origin).await?;
+        self.submodules(wanted, &found).await
     }
-    let checkout_args = match repo.reference.as_deref().filter(|name| is_branch_name(name)) {
-        Some(branch) => vec!["-C", &*tree, "checkout", "--quiet", "-B", branch, &*found],
-        None => vec!["-C", &*tree, "checkout", "--quiet", "-B", "main", &*found],
-    };
-    git(checkout, "checkout", &checkout_args).await?;
-    let forget = ["-C", &*tree, "update-ref", "-d", "refs/moat/fetched"];
-    git(checkout, "update-ref", &forget).await?;
-    let origin = ["-C", &*tree, "config", "remote.origin.url", checkout.address()];
-    git(checkout, "config", &origin).await.map(|_| ())
+
+    async fn submodules(&self, above: &Wanted, commit: &str) -> Result<Vec<Wanted>, GitError> {
+        if !self.repo.submodules {
+            return Ok(Vec::new());
+        }
+        let found = submodules::of_commit(&self.git, &above.path, commit, &above.address).await?;
+        if !found.is_empty() && above.depth >= DEEPEST {
+            let reason = format!("is nested deeper than {DEEPEST}");
+            return Err(GitError::Submodule { name: above.path.display().to_string(), reason });
+        }
+        let wanted = found.into_iter().map(|found| Wanted {
+            path: above.path.join(found.path),
+            address: found.address,
+            commit: Some(found.commit),
+            reference: None,
+            depth: above.depth + 1,
+        });
+        Ok(wanted.collect())
+    }
+
+    /// Brings what is wanted into the repository, as `refs/moat/fetched`.
+    async fn fetch_objects(&self, wanted: &Wanted) -> Result<(), GitError> {
+        let Some(cache) = self.folders.git_cache.clone().filter(|_| !is_local(&wanted.address))
+        else {
+            return self
+                .fetch_from(&wanted.address, "refs/moat/fetched", &wanted.path, wanted)
+                .await;
+        };
+        let credential = self.repo.credential.as_deref().unwrap_or_default();
+        let key = format!("{}\n{credential}", wanted.address);
+        let held = tokio::task::spawn_blocking(move || cache::hold(&cache, &key));
+        let held = held.await.map_err(|error| GitError::Start(std::io::Error::other(error)))?;
+        let held = held.map_err(GitError::Cache)?;
+        for is_last in [false, true] {
+            match self.fetch_through(&held, wanted).await {
+                Err(GitError::CacheUnusable) if !is_last => {
+                    held.clear().map_err(GitError::Cache)?;
+                }
+                done => return done,
+            }
+        }
+        Ok(())
+    }
+
+    /// Through a repository of the cache.
+    async fn fetch_through(&self, held: &cache::Held, wanted: &Wanted) -> Result<(), GitError> {
+        let folder = held.folder.to_string_lossy();
+        if held.is_new() {
+            held.clear().map_err(GitError::Cache)?;
+            self.git.run("init", &["init", "--quiet", "--bare", "--template=", &folder]).await?;
+        }
+        let name = wanted.commit.as_deref().or(wanted.reference.as_deref()).unwrap_or("HEAD");
+        let depth = self.repo.depth.unwrap_or(1);
+        let name: String = moat_core::Hash::of(format!("{depth} {name}").as_bytes()).to_string();
+        let kept = format!("refs/moat/{name}");
+        let is_there = match &wanted.commit {
+            Some(commit) => {
+                let known = ["-C", &*folder, "rev-parse", "--verify", "--quiet", &kept];
+                let known = self.git.run("rev-parse", &known).await.unwrap_or_default();
+                known.trim().eq_ignore_ascii_case(commit)
+            }
+            None => false,
+        };
+        if is_there {
+            (self.progress)(Progress::Fetching { url: "what was fetched before".to_owned() });
+        } else {
+            self.fetch_from(&wanted.address, &kept, &held.folder, wanted).await?;
+        }
+        let tree = wanted.path.to_string_lossy();
+        let from = format!("file://{folder}");
+        let target = format!("+{kept}:refs/moat/fetched");
+        let fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow"];
+        let whole = [&["-C", &*tree], &fetch[..], &["--", &from, &target]].concat();
+        let copied = self.git.run("fetch", &whole).await;
+        copied.map(|_| ()).map_err(|_| GitError::CacheUnusable)
+    }
+
+    async fn fetch_from(
+        &self,
+        address: &str,
+        target: &str,
+        into: &Path,
+        wanted: &Wanted,
+    ) -> Result<(), GitError> {
+        let folder = into.to_string_lossy();
+        let depth = self.repo.depth.unwrap_or(1);
+        let shallow = format!("--depth={depth}");
+        let mut fetch = vec!["-C", &*folder, "fetch", "--quiet", "--no-tags"];
+        fetch.push("--no-write-fetch-head");
+        let by = |name: &str| format!("+{name}:{target}");
+        let name = wanted.commit.as_deref().or(wanted.reference.as_deref()).unwrap_or("HEAD");
+        let (first, second) = (by(name), by(wanted.reference.as_deref().unwrap_or("HEAD")));
+        let mut one = fetch.clone();
+        one.extend((depth > 0).then_some(shallow.as_str()));
+        one.extend(["--", address, &first]);
+        match self.git.run("fetch", &one).await {
+            // A server may refuse to hand out a commit by its name: then by what is said to hold it.
+            // Where that does not hold it either, the first answer is the one that says why.
+            Err(first @ GitError::Failed { .. }) if wanted.commit.is_some() => {
+                fetch.extend(["--", address, &second]);
+                self.git.run("fetch", &fetch).await?;
+                let peeled = format!("{name}^{{commit}}");
+                let is_there = ["-C", &*folder, "rev-parse", "--verify", "--quiet", &peeled];
+                self.git.run("rev-parse", &is_there).await.map(|_| ()).map_err(|_| first)
+            }
+            fetched => fetched.map(|_| ()),
+        }
+    }
+}
+
+fn is_local(address: &str) -> bool {
+    address.starts_with("file://")
 }
 
 fn is_branch_name(name: &str) -> bool {
     !name.starts_with("refs/") && name != "HEAD" && !name.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-/// One command, with an environment of our own making. Returns its output.
-async fn git(checkout: &Checkout, step: &'static str, args: &[&str]) -> Result<String, GitError> {
-    let mut command = Command::new("git");
-    for setting in SETTINGS {
-        command.args(["-c", setting]);
-    }
-    command
-        .args(args)
-        .env_clear()
-        .env("PATH", PROGRAMS)
-        .env("HOME", checkout.folder.path())
-        .env("LC_ALL", "C")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_ATTR_NOSYSTEM", "1")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_ASKPASS", "/bin/false")
-        .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
-        .current_dir(checkout.folder.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let mut child = command.spawn().map_err(GitError::Start)?;
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let done = tokio::time::timeout(PATIENCE, async {
-        let (out, err) = tokio::join!(head_of_pipe(out), head_of_pipe(err));
-        (child.wait().await, out, err)
-    });
-    let (status, out, err) =
-        done.await.map_err(|_| GitError::TimedOut { step, seconds: PATIENCE.as_secs() })?;
-    if status.map_err(GitError::Start)?.success() {
-        return Ok(out);
-    }
-    Err(GitError::Failed { step, message: without_credentials(err.trim()) })
-}
-
-/// The beginning of what a command says; the rest is read and dropped.
-async fn head_of_pipe(pipe: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
-    let Some(mut pipe) = pipe else { return String::new() };
-    let mut head = Vec::new();
-    let _ = (&mut pipe).take(COMPLAINT).read_to_end(&mut head).await;
-    let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&head).into_owned()
-}
-
-/// The commit that a workspace has checked out, read from its snapshot; `None` if it is none, or
-/// keeps its history elsewhere.
-pub(super) async fn head_of(
-    tree: &Tree,
-    snapshots: &Snapshots,
-) -> Result<Option<String>, MaterialiseError> {
-    let Some(head) = text(tree, snapshots, ".git/HEAD").await? else { return Ok(None) };
-    let Some(reference) = head.trim().strip_prefix("ref: ") else {
-        return Ok(commit_name(head.trim()));
-    };
-    if let Some(loose) = text(tree, snapshots, &format!(".git/{reference}")).await? {
-        return Ok(commit_name(loose.trim()));
-    }
-    let packed = text(tree, snapshots, ".git/packed-refs").await?.unwrap_or_default();
-    let line =
-        packed.lines().find(|line| line.split_once(' ').is_some_and(|(_, name)| name == reference));
-    Ok(line.and_then(|line| commit_name(line.split(' ').next().unwrap_or_default())))
-}
-
-fn commit_name(text: &str) -> Option<String> {
-    let is_name = matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit());
-    is_name.then(|| text.to_owned())
-}
-
-async fn text(
-    tree: &Tree,
-    snapshots: &Snapshots,
-    path: &str,
-) -> Result<Option<String>, MaterialiseError> {
-    match tree.workspace.get(Path::new(path)).map(|entry| &entry.node) {
-        Some(Node::File { content, size, .. }) if *size <= super::git_config::LARGEST => {
-            let bytes = snapshots.read_file(*content, *size).await?;
-            Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
-        }
-        _ => Ok(None),
-    }
 }

@@ -1,4 +1,4 @@
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -13,22 +13,72 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 /// Opens a source folder, which has to lie beneath an allowed one. Links on the way are followed
 /// as long as they stay there.
 pub(super) fn open_source(folders: &HostFolders, src: &Path) -> Result<OwnedFd, MaterialiseError> {
-    let whole = normal(&folders.base.join(src));
-    let above = std::iter::once(&folders.base).chain(&folders.allowed);
-    let mut error = None;
-    for folder in above {
-        let folder = normal(folder);
-        let Ok(rest) = whole.strip_prefix(&folder) else { continue };
-        match open_in(&folder, rest) {
-            Ok(fd) => return Ok(fd),
-            Err(Errno::XDEV) => {}
-            Err(errno) => error = Some(errno),
+    let place = Place::find(folders, src)?;
+    place.open(&place.below.clone())
+}
+
+/// Where a source is on the host: beneath which allowed folders.
+pub(super) struct Place {
+    whole: PathBuf,
+    /// Beneath each of the allowed folders: the path there.
+    below: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Place {
+    /// Checks by its text where a source is.
+    pub(super) fn find(folders: &HostFolders, src: &Path) -> Result<Self, MaterialiseError> {
+        let whole = normal(&folders.base.join(src));
+        let above = std::iter::once(&folders.base).chain(&folders.allowed);
+        let below: Vec<_> = above
+            .filter_map(|folder| {
+                let folder = normal(folder);
+                let rest = whole.strip_prefix(&folder).ok()?.to_owned();
+                Some((folder, rest))
+            })
+            .collect();
+        if below.is_empty() {
+            Err(MaterialiseError::NotAllowed { path: whole })
+        } else {
+            Ok(Self { whole, below })
         }
     }
-    Err(match error {
-        Some(errno) => MaterialiseError::Host { path: whole, source: errno.into() },
-        None => MaterialiseError::NotAllowed { path: whole },
-    })
+
+    /// Opens the folder above a file, and says the file's name in it.
+    pub(super) fn open_parent(self) -> Result<(OwnedFd, OsString), MaterialiseError> {
+        let no_file = || host_error(&self.whole, Errno::ISDIR);
+        let name = self.whole.file_name().ok_or_else(no_file)?.to_owned();
+        let above = self
+            .below
+            .iter()
+            .filter_map(|(folder, rest)| Some((folder.clone(), rest.parent()?.to_owned())));
+        let above: Vec<_> = above.collect();
+        if above.is_empty() {
+            return Err(no_file());
+        }
+        Ok((self.open(&above)?, name))
+    }
+
+    fn open(&self, below: &[(PathBuf, PathBuf)]) -> Result<OwnedFd, MaterialiseError> {
+        let mut error = None;
+        for (folder, rest) in below {
+            match open_in(folder, rest) {
+                Ok(fd) => return Ok(fd),
+                Err(Errno::XDEV) => {}
+                Err(errno) => error = Some(errno),
+            }
+        }
+        Err(match error {
+            Some(errno) => {
+                MaterialiseError::Host { path: self.whole.clone(), source: errno.into() }
+            }
+            None => MaterialiseError::NotAllowed { path: self.whole.clone() },
+        })
+    }
+}
+
+/// Opens a folder of our own.
+pub(super) fn open_any(folder: &Path) -> Result<OwnedFd, MaterialiseError> {
+    openat(CWD, folder, FOLDER, Mode::empty()).map_err(|error| host_error(folder, error))
 }
 
 fn open_in(folder: &Path, rest: &Path) -> Result<OwnedFd, Errno> {

@@ -11,6 +11,9 @@ use moat_snapshot::Node;
 use super::*;
 use crate::manifest::{Dir, GitRepo, InlineFile, LocalDir, ManifestEntry};
 
+mod entries;
+mod repositories;
+
 struct Place {
     dir: tempfile::TempDir,
     snapshots: Snapshots,

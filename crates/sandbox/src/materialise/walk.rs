@@ -18,7 +18,7 @@ use super::secrets::SecretRules;
 use crate::manifest::IgnoreRules;
 
 /// Files up to this many bytes are read by the walk itself.
-const SMALL: u64 = 1024 * 1024;
+pub(super) const SMALL: u64 = 1024 * 1024;
 /// Bytes of the largest ignore file.
 const LARGEST_RULES: u64 = 1024 * 1024;
 /// Findings that are sent together: waking the other side costs more than reading a small file.
@@ -36,6 +36,8 @@ pub(super) enum Found {
     Folder { path: PathBuf, meta: Meta },
     /// A link that stays inside.
     Link { path: PathBuf, meta: Meta, target: PathBuf },
+    /// Another name of a file that was found already.
+    Hardlink { path: PathBuf, to: PathBuf },
     /// A file, whole.
     Small { path: PathBuf, meta: Meta, content: Vec<u8> },
     /// A file to be read bit by bit.
@@ -53,12 +55,45 @@ pub(super) struct Rules {
     pub(super) reads_moatignore: bool,
 }
 
+/// Where findings go.
+pub(super) struct Sink {
+    sender: Sender<Vec<Found>>,
+    /// What was found and not sent yet, and its bytes.
+    waiting: RefCell<(Vec<Found>, usize)>,
+}
+
+impl Sink {
+    pub(super) fn new(sender: Sender<Vec<Found>>) -> Self {
+        Self { sender, waiting: RefCell::default() }
+    }
+
+    /// `false`: nobody listens any more.
+    pub(super) fn tell(&self, found: Found) -> bool {
+        let is_full = {
+            let mut waiting = self.waiting.borrow_mut();
+            waiting.1 += if let Found::Small { content, .. } = &found { content.len() } else { 0 };
+            waiting.0.push(found);
+            waiting.0.len() >= BATCH || waiting.1 >= BATCH_BYTES
+        };
+        !is_full || self.flush()
+    }
+
+    pub(super) fn tell_all(&self, found: Vec<Found>) -> bool {
+        found.into_iter().all(|found| self.tell(found))
+    }
+
+    pub(super) fn flush(&self) -> bool {
+        let (batch, _) = self.waiting.take();
+        batch.is_empty() || self.sender.blocking_send(batch).is_ok()
+    }
+}
+
 /// Walks a folder, to be called on a thread that may block. Ends early if nobody listens.
 pub(super) fn walk(
     top: OwnedFd,
     shown: &Path,
     mut rules: Rules,
-    sink: &Sender<Vec<Found>>,
+    sink: &Sink,
 ) -> Result<(), MaterialiseError> {
     if rules.reads_moatignore {
         let own = read_rules(&top).map_err(|error| host_error(&shown.join(IGNORE_FILE), error))?;
@@ -66,12 +101,44 @@ pub(super) fn walk(
     }
     let stat = fstat(&top).map_err(|error| host_error(shown, error))?;
     let meta = meta_of(&stat);
-    let walk = Walk { shown, rules, sink, waiting: RefCell::default() };
-    if walk.tell(Found::Folder { path: PathBuf::new(), meta }) {
+    let walk = Walk { shown, rules, sink };
+    if sink.tell(Found::Folder { path: PathBuf::new(), meta }) {
         walk.folder(top, PathBuf::new(), DEEPEST)?;
     }
-    walk.flush();
     Ok(())
+}
+
+/// Finds one file of a folder, under the empty path.
+pub(super) fn one_file(
+    parent: &OwnedFd,
+    name: &OsStr,
+    shown: &Path,
+    rules: Rules,
+    sink: &Sink,
+) -> Result<(), MaterialiseError> {
+    let secret = rules.secrets.as_ref().and_then(|s| s.by_name(name.as_bytes(), false));
+    if let Some(reason) = secret {
+        let reason = format!("by its name: {reason}");
+        sink.tell(Found::Left { path: PathBuf::new(), reason, is_secret: true });
+        return Ok(());
+    }
+    // A file that is asked for by its name has to be there and be one.
+    open_regular(parent, name, shown)?;
+    Walk { shown, rules, sink }.file(parent, name, PathBuf::new()).map(|_| ())
+}
+
+/// Opens a file that is none of the other kinds.
+pub(super) fn open_regular(
+    parent: &OwnedFd,
+    name: &OsStr,
+    shown: &Path,
+) -> Result<File, MaterialiseError> {
+    let file = open_file(parent.as_fd(), name).map_err(|error| host_error(shown, error))?;
+    let stat = fstat(&file).map_err(|error| host_error(shown, error))?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+        return Ok(File::from(file));
+    }
+    Err(host_error(shown, std::io::Error::other("it is no regular file")))
 }
 
 const IGNORE_FILE: &str = ".moatignore";
@@ -90,30 +157,16 @@ fn read_rules(top: &OwnedFd) -> Result<IgnoreRules, std::io::Error> {
 struct Walk<'a> {
     shown: &'a Path,
     rules: Rules,
-    sink: &'a Sender<Vec<Found>>,
-    /// What was found and not sent yet, and its bytes.
-    waiting: RefCell<(Vec<Found>, usize)>,
+    sink: &'a Sink,
 }
 
 impl Walk<'_> {
-    /// `false`: nobody listens any more.
     fn tell(&self, found: Found) -> bool {
-        let is_full = {
-            let mut waiting = self.waiting.borrow_mut();
-            waiting.1 += if let Found::Small { content, .. } = &found { content.len() } else { 0 };
-            waiting.0.push(found);
-            waiting.0.len() >= BATCH || waiting.1 >= BATCH_BYTES
-        };
-        !is_full || self.flush()
-    }
-
-    fn flush(&self) -> bool {
-        let (batch, _) = self.waiting.take();
-        batch.is_empty() || self.sink.blocking_send(batch).is_ok()
+        self.sink.tell(found)
     }
 
     fn error(&self, path: &Path, error: impl Into<std::io::Error>) -> MaterialiseError {
-        host_error(&self.shown.join(path), error)
+        host_error(&below(self.shown, path), error)
     }
 
     /// Everything in a folder, by name. Answers `false` when nobody listens any more.
@@ -213,7 +266,7 @@ impl Walk<'_> {
                 return Ok(self.tell(Found::Small { path, meta, content }));
             }
         }
-        Err(MaterialiseError::Changing { path: self.shown.join(path) })
+        Err(MaterialiseError::Changing { path: below(self.shown, &path) })
     }
 
     /// What the caller may not read is not copied, and named.
@@ -255,4 +308,9 @@ fn meta_of(stat: &Stat) -> Meta {
         xattrs: BTreeMap::new(),
         ..Meta::folder()
     }
+}
+
+/// Joined, without a separator at the end.
+pub(super) fn below(folder: &Path, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() { folder.to_owned() } else { folder.join(path) }
 }

@@ -3,11 +3,12 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use moat_blobs::{CollectOptions, Collected};
-use moat_core::{BlobId, ByteSize, RunId, Seq, SnapshotId};
+use moat_core::{BlobId, ByteSize, EventBody, RunId, Seq, SnapshotId};
 use serde_json::json;
 
 use super::{Taken, living, taken_by};
 use crate::cli::SnapshotsGcArgs;
+use crate::commands::show::events_of;
 use crate::engine::Engine;
 use crate::escape::escape;
 use crate::exit::{Exit, usage};
@@ -93,13 +94,16 @@ async fn collect(
 async fn kept(engine: &Engine, retention: Retention) -> anyhow::Result<Vec<SnapshotId>> {
     let mut runs: HashMap<RunId, Vec<Taken>> = HashMap::new();
     let mut forks: Vec<(RunId, Seq)> = Vec::new();
+    let mut seeds: Vec<SnapshotId> = Vec::new();
     for run in living(engine).await? {
         let (taken, forked_from) = taken_by(engine, run).await?;
         forks.extend(forked_from);
         runs.insert(run, taken);
+        seeds.extend(seed_of(engine, run).await?);
     }
     let mut kept: HashSet<SnapshotId> =
         engine.packs.pins().await?.into_iter().map(|BlobId(id)| SnapshotId(id)).collect();
+    kept.extend(seeds);
     for taken in runs.values() {
         let last = retention.last.unwrap_or(usize::MAX).max(1);
         let skipped = taken.len().saturating_sub(last);
@@ -114,6 +118,15 @@ async fn kept(engine: &Engine, retention: Retention) -> anyhow::Result<Vec<Snaps
         kept.extend(taken.iter().rev().find(|one| one.seq <= seq).map(|one| one.snapshot));
     }
     Ok(kept.into_iter().collect())
+}
+
+/// What a fresh sandbox of the run has where checkpoints leave something out.
+async fn seed_of(engine: &Engine, run: RunId) -> anyhow::Result<Option<SnapshotId>> {
+    let started = events_of(engine, run).await?.into_iter().find_map(|event| match event.body {
+        EventBody::RunStarted(started) => Some(started),
+        _ => None,
+    });
+    Ok(started.and_then(|started| started.sandbox.ephemeral).map(|ephemeral| ephemeral.snapshot))
 }
 
 pub(super) async fn verify(engine: &Engine, as_json: bool) -> anyhow::Result<Exit> {

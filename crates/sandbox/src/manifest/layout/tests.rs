@@ -1,14 +1,13 @@
-use std::path::{Path, PathBuf};
-
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::manifest::vectors;
 
 /// Every case of the shared vectors for this contract.
 #[test]
 fn vectors_manifest_tree() {
-    let Some(folder) = folder() else { return };
-    let files = files(&folder);
+    let Some(folder) = vectors::folder() else { return };
+    let files = vectors::files(&folder, "manifest_tree");
     assert!(!files.is_empty(), "no manifest_tree*.jsonl in {}", folder.display());
     let mut failed = Vec::new();
     for file in files {
@@ -32,34 +31,6 @@ fn vectors_manifest_tree() {
         println!("{}: {passed} of {} passed", file.display(), cases.len());
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-}
-
-fn folder() -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os("MOAT_VECTORS") {
-        return Some(folder.into());
-    }
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folder = root.canonicalize().unwrap().join("../shared/vectors");
-    if !folder.is_dir() {
-        println!("skipped: no vectors at {}; set MOAT_VECTORS", folder.display());
-        return None;
-    }
-    Some(folder)
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() {
-            files.extend(self::files(&path));
-        } else if name.starts_with("manifest_tree") && name.ends_with(".jsonl") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files
 }
 
 fn run(input: &Value) -> Result<String, ManifestError> {
