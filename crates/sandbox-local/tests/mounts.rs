@@ -49,7 +49,7 @@ fn folders_are_seen() {
         let sandbox = provider.create(&spec).await.unwrap();
         let guest = sandbox.guest();
         let script = "cat in/data/deep/a.txt /mnt/shared/deep/a.txt; \
-            echo new > in/data/x 2>/dev/null && echo wrote; \
+            (echo new > in/data/x) 2>/dev/null && echo wrote; \
             echo new > /mnt/shared/deep/a.txt && touch /mnt/shared/made && mkdir /mnt/shared/d; \
             cat /mnt/shared/link 2>/dev/null; ls /mnt";
         assert_eq!(output(&*guest, script).await, "readwrittenshared\n");
@@ -57,7 +57,11 @@ fn folders_are_seen() {
     });
     assert_eq!(fs::read_to_string(written.join("deep/a.txt")).unwrap(), "new\n");
     assert!(written.join("made").exists() && !read.join("x").exists());
-    assert_eq!(fs::read_to_string(read.join("deep/a.txt")).unwrap(), "read", "it outlives the sandbox");
+    assert_eq!(
+        fs::read_to_string(read.join("deep/a.txt")).unwrap(),
+        "read",
+        "it outlives the sandbox"
+    );
     let owner = |stat: &fs::Metadata| std::os::unix::fs::MetadataExt::uid(stat);
     let after = fs::metadata("/etc/shadow").unwrap();
     assert_eq!(owner(&before), owner(&after), "no link is followed");
