@@ -290,6 +290,7 @@ impl Compute {
             handle: made.live.sandbox.handle(),
             nonce: made.live.guest.nonce().clone(),
             missing_fences: made.live.sandbox.missing_fences().to_vec(),
+            notes: made.live.sandbox.notes().iter().map(|note| note.as_str().to_owned()).collect(),
         };
         let rehydrated = made.snapshot.filter(|_| known.is_some()).map(|snapshot| {
             let nonce = attached.nonce.clone();

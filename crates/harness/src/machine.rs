@@ -190,6 +190,10 @@ pub struct AttachedSandbox {
     pub handle: Value,
     /// Which boot of the guest.
     pub nonce: BootNonce,
+    /// Fences that its host lacks and that were allowed to be missing.
+    pub missing_fences: Vec<String>,
+    /// What else is special about it, by name.
+    pub notes: Vec<String>,
 }
 
 /// A whole output that the model was told a path of.

@@ -23,6 +23,7 @@ use moat_egress::{
 use moat_sandbox::{NetworkSockets, NetworkSpec};
 use serde_json::Value;
 
+pub use authority::forget_authority;
 pub use denials::Denials;
 
 /// Reads the values of secrets on this machine.

@@ -9,6 +9,7 @@ use moat_egress::secret::SecretSpec;
 use moat_harness::network::to_settings;
 
 use crate::cli::OutfitArgs;
+use crate::escape::escape;
 use crate::exit::usage;
 use crate::home::Home;
 
@@ -53,9 +54,22 @@ fn network(
     if levels.iter().all(|(level, _)| *level == Level::Organisation) {
         return Ok(None);
     }
-    Policy::compose(levels.clone()).map_err(usage)?;
+    let policy = Policy::compose(levels.clone()).map_err(usage)?;
     agree_to_sources(&levels)?;
+    warn_of_unreachable(&policy);
     Ok(Some(to_settings(&levels)?))
+}
+
+/// A secret whose hosts nothing leads to is nearly always a host that was forgotten.
+#[expect(clippy::print_stderr, reason = "the command line talks to a person here")]
+fn warn_of_unreachable(policy: &Policy) {
+    for name in policy.unreachable_secrets() {
+        eprintln!(
+            "warning: no rule lets anything out to a host of the secret `{}`; allow one with \
+             `--net HOST`",
+            escape(name)
+        );
+    }
 }
 
 /// An agent may come from anywhere: which of this host's values it gets, and for whom, is for the

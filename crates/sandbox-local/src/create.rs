@@ -208,6 +208,10 @@ fn claim(place: &Place<'_>, accounts: &Accounts) -> Result<(String, Identity, Fo
         };
         let identity = identity.with_root_commands(accounts.as_root);
         let id = format!("{number:016x}");
+        // Ids are drawn again once a sandbox is gone, but a control group of it may not be yet.
+        if place.prepared.cgroups.has_leftovers(&id) {
+            continue;
+        }
         match Folder::create(place.sandboxes, &id) {
             Ok(folder) => return Ok((id, identity, folder)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -15,6 +15,10 @@ pub struct SandboxAttached {
     /// Fences that this host lacks and that were allowed to be missing, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_fences: Vec<String>,
+    /// What else is special about it, by name: `commands_are_root`, `one_owner` (all files of its
+    /// image belong to its one user), `owners_hidden` (they belong to nobody inside).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Body of `sandbox_lost`.

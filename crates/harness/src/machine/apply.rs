@@ -129,6 +129,8 @@ impl State {
                     provider: attached.provider.clone(),
                     handle: attached.handle.clone(),
                     nonce: attached.nonce.clone(),
+                    missing_fences: attached.missing_fences.clone(),
+                    notes: attached.notes.clone(),
                 });
             }
             EventBody::SandboxLost(_) => self.sandbox = None,

@@ -19,7 +19,7 @@ pub(super) fn of_lineage(
     options: &NetworkOptions,
     lineage: RunId,
 ) -> Result<Authority, NetworkError> {
-    let path = options.folder.join(format!("{lineage}.authority"));
+    let path = path(options, lineage);
     let key = SealingKey::new(&options.tenant_key.derive("moat 2026 egress authorities v1"));
     let keep = |source| NetworkError::Keep { path: path.clone(), source };
     if let Some(sealed) = read(&path).map_err(keep)? {
@@ -38,6 +38,22 @@ pub(super) fn of_lineage(
         }
         Err(error) => Err(keep(error)),
     }
+}
+
+/// Removes the authority of a lineage that is no more. That there is none is no error.
+///
+/// # Errors
+///
+/// The file cannot be removed.
+pub fn forget_authority(options: &NetworkOptions, lineage: RunId) -> io::Result<()> {
+    match std::fs::remove_file(path(options, lineage)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn path(options: &NetworkOptions, lineage: RunId) -> PathBuf {
+    options.folder.join(format!("{lineage}.authority"))
 }
 
 fn open(key: &SealingKey, lineage: RunId, sealed: &[u8]) -> Result<Authority, NetworkError> {

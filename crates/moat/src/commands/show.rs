@@ -224,6 +224,7 @@ fn print_json(state: &State, turns: &[Turn], began: u64, ended: u64) -> std::io:
         "sandbox_settings": state.sandbox_settings(),
         "sandbox": state.sandbox().map(|sandbox| json!({
             "provider": sandbox.provider, "nonce": sandbox.nonce, "handle": sandbox.handle,
+            "missing_fences": sandbox.missing_fences, "notes": sandbox.notes,
         })),
         "head": state.head(),
         "checkpoint": state.checkpoint().map(|(seq, id)| json!({ "seq": seq, "snapshot": id })),
@@ -235,6 +236,17 @@ fn print_json(state: &State, turns: &[Turn], began: u64, ended: u64) -> std::io:
         "last_message": state.last_message(),
     });
     writeln!(std::io::stdout().lock(), "{shown}")
+}
+
+/// What is special about a sandbox, for people.
+fn note_in_words(name: &str) -> String {
+    match name {
+        "commands_are_root" => "commands are root of the sandbox, with some capabilities in it",
+        "one_owner" => "all files of the image belong to the sandbox's one user",
+        "owners_hidden" => "files of the image belong to nobody inside",
+        other => return escape(other).to_string(),
+    }
+    .to_owned()
 }
 
 fn print_text(state: &State, turns: &[Turn], began: u64, ended: u64) -> std::io::Result<()> {
@@ -249,6 +261,9 @@ fn print_text(state: &State, turns: &[Turn], began: u64, ended: u64) -> std::io:
     }
     if !state.allow_missing().is_empty() {
         writeln!(out, "fences  allowed to be missing: {}", state.allow_missing().join(", "))?;
+    }
+    for note in state.sandbox().iter().flat_map(|sandbox| &sandbox.notes) {
+        writeln!(out, "note    {}", note_in_words(note))?;
     }
     let took = duration(Duration::from_millis(ended.saturating_sub(began)));
     writeln!(out, "time    {} · {took}", when(began))?;

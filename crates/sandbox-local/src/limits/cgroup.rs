@@ -115,6 +115,13 @@ impl Cgroups {
         &self.lacking
     }
 
+    /// Whether there is a group with this sandbox's name, which its end left behind.
+    pub(crate) fn has_leftovers(&self, id: &str) -> bool {
+        let name = format!("{PREFIX}{id}");
+        let parents = [&self.memory, &self.pids, &self.cpu].into_iter().flatten();
+        parents.map(|parent| parent.path.join(&name)).any(|path| path.exists())
+    }
+
     /// Makes the groups of a sandbox and sets their limits.
     pub(crate) fn make(
         &self,

@@ -137,6 +137,17 @@ pub enum SandboxNote {
     OwnersHidden,
 }
 
+impl SandboxNote {
+    /// Its name in journals.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CommandsAreRoot => "commands_are_root",
+            Self::OneOwner => "one_owner",
+            Self::OwnersHidden => "owners_hidden",
+        }
+    }
+}
+
 /// One user of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserAccount {

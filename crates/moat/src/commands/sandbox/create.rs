@@ -35,6 +35,7 @@ pub(super) async fn run(place: &Place, args: SandboxRunArgs) -> anyhow::Result<E
     };
     let ran = ran.await;
     place.provider.destroy(&made.sandbox.handle()).await?;
+    network::forget(place, made.run, &made.settings)?;
     ran
 }
 

@@ -7,7 +7,7 @@ use moat_sandbox::Provider as _;
 use serde_json::{Value, json};
 
 use super::records::Record;
-use super::{Place, say};
+use super::{Place, network, say};
 use crate::cli::{SandboxLsArgs, SandboxRmArgs};
 use crate::commands::list::when;
 use crate::exit::Exit;
@@ -20,7 +20,8 @@ pub(super) fn list(place: &Place, args: &SandboxLsArgs) -> anyhow::Result<Exit> 
         if place.provider.is_alive(&record.handle)? {
             living.push(record);
         } else {
-            place.records.remove(&record)?;
+            network::forget(place, record.run, &record.settings)?;
+        place.records.remove(&record)?;
         }
     }
     place.provider.reap()?;

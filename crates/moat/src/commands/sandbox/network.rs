@@ -8,8 +8,9 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use moat_core::RunId;
-use moat_harness::network::{PreparedNetwork, ServedNetwork};
+use moat_harness::network::{PreparedNetwork, ServedNetwork, forget_authority};
 use moat_sandbox::Sandbox;
 use tokio::task::JoinHandle;
 
@@ -109,4 +110,16 @@ pub(super) async fn prepare(
         Some(network) => Ok(Some(place.network()?.prepare(run, network).await?)),
         None => Ok(None),
     }
+}
+
+/// Removes what only the network of a sandbox that is gone needed.
+pub(super) fn forget(
+    place: &Place,
+    run: RunId,
+    settings: &moat_core::SandboxSettings,
+) -> anyhow::Result<()> {
+    if settings.network.is_none() {
+        return Ok(());
+    }
+    forget_authority(&place.network()?, run).context("cannot remove the sandbox's authority")
 }

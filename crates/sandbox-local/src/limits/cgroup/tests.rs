@@ -45,6 +45,7 @@ fn limits_of_the_second_version_are_written_as_the_kernel_documents_them() {
     assert_eq!(group.counters().memory_events, Some(made.join("memory.events")));
     assert_eq!(group.counters().memory_peak, Some(made.join("memory.peak")));
     assert_eq!(group.counters().pids_events, None);
+    assert!(cgroups.has_leftovers("0123456789abcdef") && !cgroups.has_leftovers("0123"));
 }
 
 #[test]
