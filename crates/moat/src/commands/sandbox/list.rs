@@ -21,7 +21,7 @@ pub(super) fn list(place: &Place, args: &SandboxLsArgs) -> anyhow::Result<Exit> 
             living.push(record);
         } else {
             network::forget(place, record.run, &record.settings)?;
-        place.records.remove(&record)?;
+            place.records.remove(&record)?;
         }
     }
     place.provider.reap()?;
@@ -69,6 +69,7 @@ pub(super) async fn remove(place: &Place, args: &SandboxRmArgs) -> anyhow::Resul
     };
     for record in records {
         place.provider.destroy(&record.handle).await?;
+        network::forget(place, record.run, &record.settings)?;
         place.records.remove(&record)?;
     }
     Ok(Exit::Success)
