@@ -1,7 +1,8 @@
 //! The program that runs inside a sandbox, and its protocol.
 //!
 //! How data passes through: a launcher starts the program that [`program`] hands out, with a
-//! listening socket and a [`GuestConfig`]. The harness connects and says
+//! listening socket and a [`GuestConfig`]; in a container, where there is no launcher, it makes its
+//! socket itself, as a [`ContainerConfig`] says. The harness connects and says
 //! [`ClientMessage::Hello`]; from then on both sides send frames ([`encode`], [`FrameDecoder`]) of
 //! a [`ClientMessage`] or a [`GuestMessage`] and bytes that belong to it, of which listings are
 //! records ([`StatRecord`], [`ApplyRecord`]). `PROTOCOL.md` beside this file describes all of it.
@@ -11,6 +12,7 @@
 //! else of Moat; keys of calls are opaque text here.
 
 mod config;
+mod container;
 mod folder_job;
 mod frame;
 mod limits;
@@ -22,6 +24,9 @@ mod record;
 mod tar;
 
 pub use config::{CONFIG_FD, GuestConfig, GuestUser, LISTENER_FD, RootPaths};
+pub use container::{
+    BRIDGE, BRIDGE_PORT, CONTAINER, ContainerConfig, ContainerNetwork, ContainerSocket,
+};
 pub use folder_job::*;
 pub use frame::{Frame, FrameDecoder, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};
 pub use limits::{GuestLimits, LimitName, LimitReached, Metered};

@@ -189,6 +189,7 @@ impl AgentSpec {
             users.iter_mut().for_each(|(name, uid)| *uid = numbers.get(name).copied().or(*uid));
         }
         SandboxSettings {
+            provider: self.sandbox.provider.clone(),
             limits: self.sandbox.limits.limits(),
             as_root: self.sandbox.as_root,
             users,

@@ -3,6 +3,7 @@
 
 mod outfit;
 mod process;
+mod providers;
 mod redact;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,6 +27,7 @@ use crate::network::{Denials, NetworkError, PreparedNetwork, ServedNetwork};
 
 pub use outfit::Images;
 pub(crate) use process::{Process, Progress, keep};
+pub use providers::Providers;
 pub(crate) use redact::Redactor;
 
 /// In a run's folder: what is known of its sandbox's files.
@@ -172,10 +174,11 @@ impl Compute {
         (run, lineage): (RunId, RunId),
         settings: &SandboxSettings,
         environment: &BTreeMap<String, String>,
-    ) -> Option<Self> {
-        Some(Self {
+    ) -> Result<Self, ComputeError> {
+        let providers = parts.provider.clone().ok_or(ComputeError::NoProvider)?;
+        Ok(Self {
             parts: parts.clone(),
-            provider: parts.provider.clone()?,
+            provider: providers.choose(settings.provider.as_deref())?,
             run,
             lineage,
             epoch: Epoch::default(),
@@ -216,7 +219,8 @@ impl Compute {
         epoch: Epoch,
     ) {
         self.epoch = epoch;
-        if self.live.is_none() && self.coming.is_none() && known.is_none() {
+        let is_wanted = known.is_none_or(|known| known.left);
+        if self.live.is_none() && self.coming.is_none() && is_wanted {
             self.coming = Some(self.make(snapshot));
         }
     }
@@ -277,12 +281,16 @@ impl Compute {
             }
             match self.reattach(known, epoch, snapshot).await {
                 Ok(true) => return Ok(Attached::Again),
+                Ok(false) if known.left => {
+                    let to = self.settings.provider.as_deref().unwrap_or_default();
+                    reason_lost = format!("the run goes on in another one: {to}");
+                }
                 Ok(false) => "the provider says that it is gone".clone_into(&mut reason_lost),
                 Err(error) if error.is_lost() => reason_lost = error.to_string(),
                 Err(error) => return Err(error),
             }
             // Whatever is left of it must not go on beside its successor.
-            let _ = self.provider.destroy(&known.handle).await;
+            end(&self.parts, known).await;
         }
         let made = self.made(snapshot).await?;
         let attached = SandboxAttached {
@@ -320,6 +328,9 @@ impl Compute {
         snapshot: Option<SnapshotId>,
     ) -> Result<bool, ComputeError> {
         self.live = None;
+        if known.left || known.provider != self.provider.name() {
+            return Ok(false);
+        }
         let Some(sandbox) = self.provider.reattach(&known.handle, epoch).await? else {
             return Ok(false);
         };
@@ -446,6 +457,15 @@ impl Compute {
 
     fn lock_processes(&self) -> std::sync::MutexGuard<'_, HashMap<CallKey, Arc<Process>>> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends a sandbox that the journal knows. Best effort: one that cannot be ended, because its provider
+/// does not answer or is not there any more, ends itself after its grace.
+pub(crate) async fn end(parts: &HarnessParts, known: &AttachedSandbox) {
+    let provider = parts.provider.clone().map(|providers| providers.named(&known.provider));
+    if let Some(Ok(provider)) = provider {
+        let _ = provider.destroy(&known.handle).await;
     }
 }
 

@@ -16,10 +16,10 @@ use moat_core::{
 };
 use moat_journal::{Claim, ClaimError, InboxError, Journal, ReadError, StoredEvent};
 use moat_model::Model;
-use moat_sandbox::{Mounter, Provider};
+use moat_sandbox::Mounter;
 use moat_snapshot::Snapshots;
 
-use crate::compute::{Images, Redactor};
+use crate::compute::{Images, Providers, Redactor};
 use crate::driver::{DriveError, Driver, Facts};
 use crate::machine::{ApplyError, State, Status};
 use crate::network::NetworkOptions;
@@ -40,8 +40,9 @@ pub struct HarnessOptions {
     pub snapshots: Snapshots,
     /// Who answers.
     pub model: Arc<dyn Model>,
-    /// Where commands run; `None`: agents have function tools only.
-    pub provider: Option<Arc<dyn Provider>>,
+    /// Where commands run: a provider, or several to choose from; `None`: agents have function
+    /// tools only.
+    pub provider: Option<Arc<dyn Providers>>,
     /// Where images of sandboxes are; `None`: runs that ask for one cannot be driven.
     pub images: Option<Arc<dyn Images>>,
     /// What networks of sandboxes need; `None`: runs that ask for one cannot be driven.
@@ -67,7 +68,7 @@ pub(crate) struct HarnessParts {
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) snapshots: Snapshots,
     pub(crate) model: Arc<dyn Model>,
-    pub(crate) provider: Option<Arc<dyn Provider>>,
+    pub(crate) provider: Option<Arc<dyn Providers>>,
     pub(crate) images: Option<Arc<dyn Images>>,
     pub(crate) network: Option<NetworkOptions>,
     pub(crate) mounter: Option<Arc<dyn Mounter>>,
@@ -124,12 +125,14 @@ impl NewRun {
 }
 
 /// What changes when a run is taken up again.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     /// Limits from now on.
     pub options: Option<RunOptions>,
     /// The model from now on.
     pub model: Option<String>,
+    /// What makes its sandboxes from now on, as `local` or `docker:IMAGE`.
+    pub sandbox: Option<String>,
 }
 
 /// Why a run could not be taken up.
@@ -260,10 +263,11 @@ impl Harness {
         let again = match driver.state().status() {
             Status::Limited { .. } => true,
             Status::Paused(reason, _) => *reason != moat_core::PauseReason::Approval,
-            _ => changes.options.is_some() || changes.model.is_some(),
+            _ => changes != Changes::default(),
         };
         if again && !matches!(driver.state().status(), Status::Finished(_)) {
-            driver.push("user", RunResumed { options: changes.options, model: changes.model })?;
+            let Changes { options, model, sandbox } = changes;
+            driver.push("user", RunResumed { options, model, sandbox })?;
         }
         Ok(driver)
     }
@@ -279,8 +283,8 @@ impl Harness {
         let mut driver = self.open(run, claim).await?;
         driver.tell_open_calls()?;
         let input = self.redacted(input);
-        let Changes { options, model } = changes;
-        driver.push("user", RunContinued { input, options, model })?;
+        let Changes { options, model, sandbox } = changes;
+        driver.push("user", RunContinued { input, options, model, sandbox })?;
         Ok(driver)
     }
 

@@ -24,5 +24,5 @@ pub mod transfer;
 pub mod truncate;
 
 pub use builtin::sandbox_tools;
-pub use compute::{ComputeError, Images};
+pub use compute::{ComputeError, Images, Providers};
 pub use harness::{Again, Branch, Changes, Harness, HarnessOptions, NewRun, OpenRunError, decode};

@@ -194,6 +194,8 @@ pub struct AttachedSandbox {
     pub missing_fences: Vec<String>,
     /// What else is special about it, by name.
     pub notes: Vec<String>,
+    /// What it was made by is not what makes the run's sandboxes any more: it is left for another.
+    pub left: bool,
 }
 
 /// A whole output that the model was told a path of.

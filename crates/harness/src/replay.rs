@@ -96,7 +96,7 @@ impl Replay {
                 Some(first) => first,
                 None => {
                     let options = stretch.options.as_ref().map(unlimited);
-                    let changes = Changes { options, model: stretch.model.clone() };
+                    let changes = Changes { options, model: stretch.model.clone(), sandbox: None };
                     harness.go_on(run, Claim::IfFree, stretch.input.clone(), changes).await?
                 }
             };

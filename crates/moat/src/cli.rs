@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use outfit::{OutfitArgs, PolicyCommand, SuggestArgs};
+pub(crate) use outfit::{OutfitArgs, PolicyCommand, ProviderArgs, SuggestArgs};
 pub(crate) use sandbox::*;
 pub(crate) use snapshots::*;
 pub(crate) use time_travel::*;
@@ -76,6 +76,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example: moat continue --last \"Now the other file\"")]
     Continue(ContinueArgs),
     /// Take up a run that was interrupted, killed, or reached a limit
+    #[command(after_help = "Example: moat resume RUN --sandbox docker:debian:12")]
     Resume(ResumeArgs),
     /// Make a new run from another run's past
     #[command(after_help = "Example: moat fork RUN --at 42 --steer \"Try it with a hash map\"")]
@@ -153,7 +154,7 @@ pub(crate) enum Command {
         command: PolicyCommand,
     },
     /// Say what this host can fence, and what to do about what it cannot
-    Doctor(JsonArg),
+    Doctor(DoctorArgs),
     /// Watch an agent fix a small project, with its sandbox and harness killed on the way
     Demo(DemoArgs),
     /// Print a completion script for a shell
@@ -188,6 +189,15 @@ pub(crate) struct AgentCheckArgs {
     pub(crate) agent: PathBuf,
     #[command(flatten)]
     pub(crate) json: JsonArg,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) json: JsonArg,
+    /// Look at the Docker engine of DOCKER_HOST as well
+    #[arg(long)]
+    pub(crate) docker: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -327,6 +337,8 @@ pub(crate) struct ResumeArgs {
     /// Write the changes back to the folder at the end
     #[arg(long)]
     pub(crate) write: bool,
+    #[command(flatten)]
+    pub(crate) provider: ProviderArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]

@@ -81,14 +81,11 @@ pub(crate) async fn drive(
 
 /// What sandboxes left that ended by themselves, of runs that nobody took up again.
 pub(crate) async fn remove_ended_sandboxes(engine: &Engine) {
-    if let Ok(provider) = engine.provider() {
+    if let Ok(sandboxes) = engine.sandboxes() {
         // The next run tries again.
         let reap_mounts = engine.reap_mounts();
-        let reap = move || {
-            let _ = provider.reap();
-            reap_mounts();
-        };
-        let _ = tokio::task::spawn_blocking(reap).await;
+        let _ = sandboxes.reap().await;
+        let _ = tokio::task::spawn_blocking(reap_mounts).await;
     }
 }
 

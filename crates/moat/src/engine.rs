@@ -24,6 +24,7 @@ use crate::config::{Config, ModelConfig, variable};
 use crate::exit::usage;
 use crate::home::Home;
 use crate::images::LocalImages;
+use crate::sandboxes::Sandboxes;
 use crate::secrets::{HostSecrets, NamedCredentials};
 use crate::stores::{OpenSnapshots, open_blobs, open_snapshots};
 use crate::view::Style;
@@ -71,6 +72,11 @@ impl Engine {
         Ok(Self { home, config, tenant, journal, blobs, snapshots, packs, user, colour, quiet })
     }
 
+    /// All the sandboxes that can be chosen from.
+    pub(crate) fn sandboxes(&self) -> anyhow::Result<Sandboxes> {
+        Sandboxes::new(&self.home, self.quiet)
+    }
+
     /// Sandboxes on this machine.
     pub(crate) fn provider(&self) -> anyhow::Result<LocalProvider> {
         local_provider(&self.home)
@@ -85,7 +91,7 @@ impl Engine {
         let mut allowed = self.config.allow_missing.clone();
         allowed.extend_from_slice(allow_missing);
         let provider = self.provider()?;
-        let images = LocalImages::new(&self.home, provider.clone(), &allowed);
+        let images = LocalImages::new(&self.home, provider, &allowed);
         let grace = self.config.orphan_grace_seconds.map(Duration::from_secs);
         Ok(Harness::new(HarnessOptions {
             tenant: self.tenant.clone(),
@@ -93,7 +99,7 @@ impl Engine {
             blobs: self.blobs.clone(),
             snapshots: self.snapshots.clone(),
             model,
-            provider: Some(Arc::new(provider)),
+            provider: Some(Arc::new(self.sandboxes()?)),
             images: Some(Arc::new(images)),
             network: Some(self.network()?),
             mounter: Some(Arc::new(self.mounts())),

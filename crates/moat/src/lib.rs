@@ -62,6 +62,8 @@ pub use moat_harness as harness;
 pub use moat_journal as journal;
 pub use moat_model as model;
 pub use moat_sandbox as sandbox;
+#[cfg(feature = "docker")]
+pub use moat_sandbox_docker as sandbox_docker;
 pub use moat_sandbox_local as sandbox_local;
 pub use moat_snapshot as snapshot;
 pub use moat_writeback as writeback;

@@ -11,6 +11,7 @@ mod home;
 mod images;
 mod models;
 mod outfit;
+mod sandboxes;
 mod secrets;
 mod stores;
 mod view;
@@ -78,7 +79,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Policy { command: PolicyCommand::Suggest(args) } => {
             policy::suggest_policy(&Engine::open(global)?, &args).await
         }
-        Command::Doctor(args) => doctor::doctor(global, &args),
+        Command::Doctor(args) => doctor::doctor(global, &args).await,
         Command::Demo(args) => demo::demo(global, &args).await,
         Command::Completions { shell } => {
             let mut out = std::io::stdout().lock();

@@ -12,6 +12,7 @@ use crate::cli::OutfitArgs;
 use crate::escape::escape;
 use crate::exit::usage;
 use crate::home::Home;
+use crate::sandboxes::{LOCAL, kind};
 
 const MAX_POLICY_BYTES: u64 = 1 << 20;
 
@@ -24,6 +25,7 @@ pub(crate) fn settle(
     args: &OutfitArgs,
 ) -> anyhow::Result<SandboxSettings> {
     lay_over(&mut settings.limits, args);
+    settings.provider = args.provider.sandbox.clone().or(settings.provider);
     settings.as_root |= args.as_root;
     settings.run_as = args.user.clone().or(settings.run_as);
     settings.network = network(home, agent, args)?;
@@ -123,6 +125,17 @@ fn from_flags(args: &OutfitArgs) -> anyhow::Result<Option<NetworkPolicy>> {
 
 /// What does not go together.
 pub(crate) fn check(settings: &SandboxSettings) -> anyhow::Result<()> {
+    let provider = settings.provider.as_deref().unwrap_or(LOCAL);
+    if kind(provider) != LOCAL {
+        return match &settings.image {
+            None => Ok(()),
+            Some(image) => Err(usage(format!(
+                "the image `{}` would be unpacked for a local sandbox, and `{provider}` names its \
+                 own: leave one of them out",
+                image.reference
+            ))),
+        };
+    }
     if settings.as_root && settings.image.is_none() {
         return Err(usage(
             "--as-root needs an image whose root file system can be written: add --image",

@@ -6,8 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 #![allow(dead_code, reason = "what is shared is not used by each test")]
 
+#[cfg(feature = "docker")]
+#[path = "../../sandbox-docker/tests/support.rs"]
+mod engine;
 #[path = "support/lab.rs"]
 mod lab;
+#[cfg(feature = "docker")]
+#[path = "crash_sweep/moves.rs"]
+mod moves;
 #[path = "support/recorded.rs"]
 mod recorded;
 #[path = "support/transcript.rs"]

@@ -8,27 +8,28 @@ use std::path::{Component, Path};
 
 use moat_core::SandboxLimits;
 use moat_guest::{GuestConfig, RawBytes, RootPaths};
+use moat_sandbox::environment::{self, Circumstances};
+use moat_sandbox::network::NetworkPlan;
+use moat_sandbox::roster::{self, ImageAccounts, Roster};
+use moat_sandbox::trust;
 use moat_sandbox::{Accounts, Root, RootFilesystem, SandboxNote, SandboxSpec};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::capabilities::kept_by_root;
-use crate::environment::{self, Circumstances};
 use crate::fences::Fence;
 use crate::folder::{Folder, Record};
 use crate::identity::{Identity, any_range};
 use crate::image::{self, OpenImage};
 use crate::launcher::{StepFailed, launch};
 use crate::limits::{self, Group};
-use crate::network::Network;
 use crate::options::LocalOptions;
 use crate::plan::SHIFT_OWNERS;
 use crate::prepared::Prepared;
 use crate::process::ProcessId;
 use crate::root::{self, ImageRoot, NETWORK_FD, OUTPUTS_FD, Parts};
-use crate::roster::{self, ImageAccounts, Roster};
 use crate::system;
 use crate::toolchains::Toolchains;
-use crate::trust::{self, HostTrust};
+use crate::trust::HostTrust;
 
 /// Folders beneath which folders of the host can be shown.
 const MOUNT_PLACES: [&str; 5] = ["/workspace", "/mnt", "/media", "/srv", "/data"];
@@ -161,7 +162,9 @@ impl Cast {
         let [passwd, group] = &texts;
         let shell = if bash { "/bin/bash" } else { "/bin/sh" };
         let accounts = ImageAccounts { passwd, group };
-        let roster = Roster::new(&spec.accounts, &identity, accounts, shell)?;
+        let roster = Roster::new(&spec.accounts, identity.is_one_user(), accounts, shell);
+        let roster =
+            roster.map_err(|error| StepFailed::new("give the sandbox its users", error))?;
         Ok(Self { identity, image, roster, bash })
     }
 
@@ -312,13 +315,17 @@ fn notes(spec: &SandboxSpec, cast: &Cast) -> Vec<SandboxNote> {
 
 /// The network that is asked for. It is made of addresses of a namespace of its own; among the
 /// host's they would be the host's.
-fn network(spec: &SandboxSpec, missing: &BTreeSet<Fence>) -> Result<Option<Network>, StepFailed> {
+fn network(
+    spec: &SandboxSpec,
+    missing: &BTreeSet<Fence>,
+) -> Result<Option<NetworkPlan>, StepFailed> {
     let Some(wanted) = &spec.network else { return Ok(None) };
     if missing.contains(&Fence::Net) {
         let message = format!("it needs the fence `{}`, which this host lacks", Fence::Net);
         return Err(StepFailed::new("give the sandbox a network", message));
     }
-    Network::new(wanted).map(Some)
+    let plan = NetworkPlan::new(wanted);
+    plan.map(Some).map_err(|error| StepFailed::new("give the sandbox a network", error))
 }
 
 /// Writes down whom the sandbox trusts, if it has an authority of its own.
@@ -342,16 +349,16 @@ fn config(
     spec: &SandboxSpec,
     cast: &Cast,
     group: &Group,
-    network: Option<&Network>,
+    network: Option<&NetworkPlan>,
     trusts: bool,
 ) -> Result<OwnedFd, StepFailed> {
     let image = match &spec.root {
         RootFilesystem::Host => None,
         RootFilesystem::Image { environment, .. } => Some(environment),
     };
-    let mut variables = network.map(Network::environment).unwrap_or_default();
+    let mut variables = network.map(NetworkPlan::environment).unwrap_or_default();
     variables.extend(trusts.then(trust::environment).into_iter().flatten());
-    let sockets = network.map_or(0, Network::count);
+    let sockets = network.map_or(0, NetworkPlan::count);
     let default = &cast.roster.default;
     let prepared = place.prepared;
     let path = |root: Root| RawBytes::from_path(root.path());
@@ -373,7 +380,7 @@ fn config(
         capabilities: if spec.accounts.as_root { kept_by_root(&cast.identity) } else { 0 },
         users: cast.roster.users.clone(),
         environment: environment::compose(Circumstances {
-            toolchains: &prepared.toolchains,
+            toolchains: (prepared.toolchains.path(), prepared.toolchains.environment()),
             bash: cast.bash,
             user: &default.environment,
             image,

@@ -19,6 +19,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use moat_sandbox::trust::Bundle;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,6 @@ use crate::limits;
 use crate::process::ProcessId;
 use crate::remove::remove_tree;
 use crate::toolchains::Toolchains;
-use crate::trust::Bundle;
 
 const SOCKET: &str = "guest.sock";
 const RECORD: &str = "sandbox.json";

@@ -13,7 +13,6 @@
 
 mod capabilities;
 mod create;
-mod environment;
 mod fences;
 mod folder;
 mod folder_job;
@@ -33,7 +32,6 @@ mod provider;
 mod reap;
 mod remove;
 mod root;
-mod roster;
 mod sandbox;
 mod seccomp;
 mod system;

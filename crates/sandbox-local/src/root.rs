@@ -15,6 +15,9 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use moat_core::SandboxLimits;
+use moat_sandbox::network::NetworkPlan;
+use moat_sandbox::roster::Roster;
+use moat_sandbox::trust;
 use moat_sandbox::{FolderMount, Root};
 
 use crate::fences::Fence;
@@ -22,13 +25,12 @@ use crate::folder;
 use crate::identity::Identity;
 use crate::left_out::{LeftOut, defence};
 use crate::limits::{AFTER_COUNTERS_FD, Counters};
-use crate::network::{Network, RESOLV_CONF};
+use crate::network::{self, RESOLV_CONF};
 use crate::plan::{Plan, Slot, Step, attribute};
-use crate::roster::Roster;
 use crate::seccomp::Filter;
 use crate::system::{DEVICES, Shown};
 use crate::toolchains::Toolchains;
-use crate::trust::{self, HostTrust};
+use crate::trust::HostTrust;
 use crate::{capabilities, landlock};
 pub(crate) use image::ImageRoot;
 use image::ImageSources;
@@ -56,7 +58,7 @@ pub(crate) struct Parts<'a> {
     /// Who there is in it.
     pub(crate) roster: &'a Roster,
     /// Its network, and who is trusted in it.
-    pub(crate) network: Option<&'a Network>,
+    pub(crate) network: Option<&'a NetworkPlan>,
     /// The host's bundles of certificate authorities, where the sandbox has its own bundle.
     pub(crate) trust: Option<&'a HostTrust>,
     /// Folders of the host that it sees.
@@ -150,7 +152,7 @@ pub(crate) fn plan(parts: &Parts<'_>) -> Plan {
         None => compose(&mut Tree::new(&mut plan, Phase::All), parts, &sources),
     }
     let mut sockets = match parts.network {
-        Some(network) => network.listen_at_paths(&mut plan),
+        Some(network) => network::listen_at_paths(network, &mut plan),
         None => Vec::new(),
     };
 
@@ -443,7 +445,7 @@ fn own_network(plan: &mut Plan, parts: &Parts<'_>, sockets: &mut Vec<Slot>) {
     plan.relies_on(Some(Fence::Net));
     plan.push("bring up the loopback device", &Step::Loopback);
     if let Some(network) = parts.network {
-        sockets.extend(network.listen(plan));
+        sockets.extend(network::listen(network, plan));
     }
 }
 

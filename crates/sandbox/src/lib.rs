@@ -11,10 +11,14 @@ pub mod checkpoint;
 mod client;
 pub mod conformance;
 mod contract;
+pub mod environment;
 pub mod manifest;
 pub mod materialise;
+pub mod network;
 #[cfg(feature = "plain")]
 pub mod plain;
+pub mod roster;
+pub mod trust;
 
 #[cfg(feature = "mutations")]
 pub use client::{Check, shrink, without};

@@ -232,6 +232,9 @@ pub struct RunContinued {
     /// The model from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What makes its sandboxes from now on. The one that it has is left if that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
 }
 
 /// Body of `steered`.
@@ -319,6 +322,9 @@ pub struct RunResumed {
     /// Another model from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What makes its sandboxes from now on. The one that it has is left if that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
 }
 
 /// Body of `run_moved`: the run was exported to go on elsewhere.

@@ -10,6 +10,9 @@ use crate::{SandboxLimits, SnapshotId};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SandboxSettings {
+    /// What makes them, as `local` or `docker:IMAGE`; absent: the usual provider of the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// What each may use.
     #[serde(skip_serializing_if = "is_default")]
     pub limits: SandboxLimits,

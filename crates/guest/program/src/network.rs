@@ -1,5 +1,7 @@
 //! Sockets of the sandbox's network namespace on their way to the harness.
 
+mod make;
+
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,6 +15,8 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     connect, sendmsg, socket_with, sockopt,
 };
+
+pub(crate) use make::make;
 
 /// How long a connection within the sandbox may take.
 const LIMIT: Duration = Duration::from_secs(5);

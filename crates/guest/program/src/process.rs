@@ -222,7 +222,12 @@ impl Processes {
             limits: &self.limits,
         };
         let before = self.limits.counted();
-        let spawned = spawn::spawn(&plan).map_err(failed)?;
+        let spawned = spawn::spawn(&plan).map_err(|error| match error.kind() {
+            std::io::ErrorKind::Unsupported if start.tty.is_some() => Failure::Unsupported {
+                what: "give a command a terminal: its kernel's terminals pass no signals on".into(),
+            },
+            _ => failed(error),
+        })?;
         self.next += 1;
         let mut process = Process {
             key: start.key.clone(),

@@ -40,6 +40,8 @@ pub(crate) struct Server {
     epoch: u64,
     orphan_grace: Duration,
     first_process: bool,
+    /// Every other process there is belongs to a command.
+    alone: bool,
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     processes: Processes,
@@ -120,7 +122,8 @@ impl Server {
             connection.flush(&self.poll);
         }
         self.drop_connections(&ids, now);
-        if self.is_ending && self.connections.values().all(Connection::is_flushed) {
+        // A bridge has what was said only then, and ends with this process.
+        if self.is_ending && self.alone && self.connections.values().all(Connection::is_flushed) {
             self.end = Some(now);
         }
     }

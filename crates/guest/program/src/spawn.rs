@@ -90,7 +90,12 @@ fn spawn_on_terminal(
         let master = openpt(flags)?;
         unlockpt(&master)?;
         // Not by name: that would need the terminal's own file system at a known place.
-        let slave = ioctl_tiocgptpeer(&master, flags)?;
+        let slave = ioctl_tiocgptpeer(&master, flags).map_err(|error| match error {
+            // A kernel without this call, like gVisor's, has terminals that cannot be opened by
+            // their name either, and that interrupt nobody.
+            Errno::NOTTY | Errno::INVAL | Errno::NOSYS => io::ErrorKind::Unsupported.into(),
+            other => io::Error::from(other),
+        })?;
         (master, slave)
     };
     tcsetwinsize(&slave, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?;

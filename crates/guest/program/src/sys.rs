@@ -4,7 +4,8 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Gid, Pid, Signal, Uid, getgid, getuid};
+use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
 /// The highest signal number.
 const SIGNALS: i32 = 64;
@@ -73,8 +74,19 @@ pub(crate) fn set_file_identity(uid: u32, gid: u32) -> io::Result<()> {
     if set == (uid as i32, gid as i32) {
         Ok(())
     } else {
-        Err(io::Error::from_raw_os_error(libc::EPERM))
+        set_effective_identity(uid, gid)
     }
+}
+
+/// The same for kernels without ids for files alone (gVisor's). The real ids stay the process's own,
+/// and with them the way back.
+fn set_effective_identity(uid: u32, gid: u32) -> io::Result<()> {
+    let (own, own_group) = (getuid(), getgid());
+    // Only the process's own user may change groups, and only he may become another.
+    set_thread_res_uid(own, own, own)?;
+    set_thread_res_gid(own_group, Gid::from_raw(gid), own_group)?;
+    set_thread_res_uid(own, Uid::from_raw(uid), own)?;
+    Ok(())
 }
 
 /// Sends a signal to every process of the PID namespace but the caller, which has to be its first.

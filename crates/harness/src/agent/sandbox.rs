@@ -11,6 +11,10 @@ use super::checks;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SandboxDefinition {
+    /// Where commands run: `local`, or `docker:IMAGE` on a Docker engine, with `?runtime=NAME`. What
+    /// the program runs commands in by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// The image that is the root of its file system: `docker-archive:FILE`, `oci:FOLDER`, a
     /// folder, or a name in a registry. Files are relative to the agent's folder. The host's
     /// system by default.

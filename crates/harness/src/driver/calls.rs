@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{DriveError, Driver};
 use crate::builtin::{self, CallEnd, SandboxCall};
-use crate::compute::{Attached, Compute};
+use crate::compute::{self, Attached, Compute};
 use crate::machine::{Call, CallRun, CallState, output_item};
 use crate::tool::{ToolCall, ToolOutcome};
 
@@ -116,7 +116,7 @@ impl Driver {
     /// Makes sure that the sandbox is there. `false`: it is a new one and calls that were begun in
     /// the old one were rolled back, so the machine has to be asked again.
     async fn ensure_sandbox(&mut self, runs: &[CallRun]) -> Result<bool, DriveError> {
-        self.prefetch_sandbox();
+        self.prefetch_sandbox()?;
         let known = self.state.sandbox().cloned();
         let snapshot = self.state.checkpoint().map(|(_, snapshot)| snapshot);
         let outputs = self.state.outputs().to_vec();
@@ -362,20 +362,21 @@ impl Driver {
     }
 
     /// Makes a sandbox ready while the model thinks, if the agent has tools that need one.
-    pub(super) fn prefetch_sandbox(&mut self) {
+    pub(super) fn prefetch_sandbox(&mut self) -> Result<(), DriveError> {
         let needed = self.state.agent().tools.iter().any(|tool| tool.sandbox);
-        if self.compute.is_none() && needed {
-            self.compute = Compute::new(
+        if self.compute.is_none() && needed && self.parts.provider.is_some() {
+            self.compute = Some(Compute::new(
                 &self.parts,
                 (self.run, self.state.lineage().unwrap_or(self.run)),
                 self.state.sandbox_settings(),
                 self.state.environment(),
-            );
+            )?);
         }
         if let Some(compute) = &mut self.compute {
             let snapshot = self.state.checkpoint().map(|(_, snapshot)| snapshot);
             compute.prefetch(self.state.sandbox(), snapshot, self.owner.epoch());
         }
+        Ok(())
     }
 
     /// The sandbox of a run that ended is removed; that of a paused one lives on for its grace.
@@ -383,11 +384,8 @@ impl Driver {
         if let Some(compute) = self.compute.take() {
             let over = self.state.is_over();
             compute.let_go(over).await;
-        } else if let (true, Some(sandbox), Some(provider)) =
-            (self.state.is_over(), self.state.sandbox(), &self.parts.provider)
-        {
-            // Best effort: a sandbox that cannot be removed ends itself after its grace.
-            let _ = provider.destroy(&sandbox.handle).await;
+        } else if let (true, Some(sandbox)) = (self.state.is_over(), self.state.sandbox()) {
+            compute::end(&self.parts, sandbox).await;
         }
     }
 }

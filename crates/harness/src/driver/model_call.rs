@@ -42,7 +42,7 @@ impl Driver {
             },
         )?;
         self.flush().await?;
-        self.prefetch_sandbox();
+        self.prefetch_sandbox()?;
         let request = self.model_request(offered.as_deref());
         let sent = Instant::now();
         match self.hear(&call, &request).await? {

@@ -70,6 +70,8 @@ impl Harness {
         agent.tools = tools.unwrap_or(agent.tools);
         let options = changes.options.unwrap_or_else(|| past.state.options().clone());
         started.labels.extend(labels);
+        let mut sandbox = Box::new(past.state.sandbox_settings().clone());
+        sandbox.provider = changes.sandbox.or(sandbox.provider);
         let mut driver = self.driver(owner, past.state, Facts::default());
         driver.push(
             "user",
@@ -79,6 +81,7 @@ impl Harness {
                 options,
                 parent: None,
                 forked_from: Some(fork),
+                sandbox,
                 ..*started
             },
         )?;

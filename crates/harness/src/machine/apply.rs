@@ -53,6 +53,7 @@ impl State {
                     self.options = options.clone();
                 }
                 self.model = more.model.clone().unwrap_or_else(|| self.model.clone());
+                self.move_sandboxes(more.sandbox.as_deref());
                 self.take_input(&more.input);
             }
             EventBody::RunResumed(resumed) => {
@@ -60,6 +61,7 @@ impl State {
                     self.options = options.clone();
                 }
                 self.model = resumed.model.clone().unwrap_or_else(|| self.model.clone());
+                self.move_sandboxes(resumed.sandbox.as_deref());
                 // A provider that stayed down gets its tries anew.
                 if let Some(request) = &mut self.request {
                     request.failure = None;
@@ -131,6 +133,7 @@ impl State {
                     nonce: attached.nonce.clone(),
                     missing_fences: attached.missing_fences.clone(),
                     notes: attached.notes.clone(),
+                    left: false,
                 });
             }
             EventBody::SandboxLost(_) => self.sandbox = None,
@@ -140,6 +143,19 @@ impl State {
                 self.first_checkpoint.get_or_insert(checkpoint.snapshot);
             }
             _ => {}
+        }
+    }
+
+    /// Sandboxes come from somewhere else from now on. The one that there is stays the run's until
+    /// another is attached, so that whoever attaches that knows what to end.
+    fn move_sandboxes(&mut self, to: Option<&str>) {
+        let Some(to) = to else { return };
+        if self.sandbox_settings.provider.as_deref() == Some(to) {
+            return;
+        }
+        self.sandbox_settings.provider = Some(to.to_owned());
+        if let Some(sandbox) = &mut self.sandbox {
+            sandbox.left = true;
         }
     }
 

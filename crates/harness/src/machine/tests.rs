@@ -9,7 +9,7 @@ use moat_core::{Event, EventBody, Seq};
 use proptest::prelude::*;
 
 use super::{State, Status};
-use world::{Plan, World, drive, plans};
+use world::{Plan, World, drive, moved, plans};
 
 fn fold(events: &[Event]) -> State {
     let mut state = State::default();
@@ -41,6 +41,17 @@ proptest! {
                 let resumed = drive(&World::new(&plan, sandbox_lost), whole[..cut].to_vec());
                 prop_assert_eq!(&end_of(&fold(&resumed)), &wanted, "cut after {} events", cut);
             }
+        }
+    }
+
+    /// *Move*: cut anywhere, drive on in another place, same end.
+    #[test]
+    fn a_run_that_moves_anywhere_ends_the_same(plan in plans()) {
+        let whole = drive(&World::new(&plan, false), Vec::new());
+        let wanted = end_of(&fold(&whole));
+        for cut in 1..whole.len() {
+            let moved = drive(&World::new(&plan, true), moved(&whole[..cut], "docker:image"));
+            prop_assert_eq!(&end_of(&fold(&moved)), &wanted, "moved after {} events", cut);
         }
     }
 

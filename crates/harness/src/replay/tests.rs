@@ -74,7 +74,13 @@ fn files(id: u8) -> EventBody {
 }
 
 fn continued() -> EventBody {
-    RunContinued { input: vec![Item::user_message("more")], options: None, model: None }.into()
+    RunContinued {
+        input: vec![Item::user_message("more")],
+        options: None,
+        model: None,
+        sandbox: None,
+    }
+    .into()
 }
 
 /// The replay has other event numbers (it has no failures and no second attempts), so that only

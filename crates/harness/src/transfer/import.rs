@@ -2,7 +2,7 @@
 //!
 //! Whoever made the export decides what is in it. Unless he is trusted, nothing is taken over that
 //! would act on this machine when the run goes on: the folder that changes are given back to, the
-//! network and whose secrets go into it, fences that may be missing, labels.
+//! network and whose secrets go into it, fences that may be missing, labels, where sandboxes are made.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -57,6 +57,8 @@ pub enum Dropped {
     Fences,
     /// Labels, such as the transcript that answers.
     Labels,
+    /// Where its sandboxes are made.
+    Sandboxes,
 }
 
 impl Dropped {
@@ -67,6 +69,7 @@ impl Dropped {
             Self::Network => "network",
             Self::Fences => "fences",
             Self::Labels => "labels",
+            Self::Sandboxes => "sandboxes",
         }
     }
 }
@@ -97,7 +100,7 @@ impl Harness {
                         let started = adapt(started, source, &names, trust, &mut dropped)?;
                         EventBody::RunStarted(started)
                     }
-                    body => copier.rewrite(body).await?,
+                    body => adapt_later(copier.rewrite(body).await?, trust, &mut dropped),
                 };
                 events_here.push(Event { header, body });
             }
@@ -223,6 +226,7 @@ fn adapt(
         lose(!std::mem::take(&mut here.allow_missing).is_empty(), Dropped::Fences);
         lose(!std::mem::take(&mut here.labels).is_empty(), Dropped::Labels);
         lose(here.sandbox.network.is_some(), Dropped::Network);
+        lose(here.sandbox.provider.is_some(), Dropped::Sandboxes);
         // Named one by one, so that what is added later is not taken over unseen.
         let wanted = *here.sandbox;
         here.sandbox = Box::new(SandboxSettings {
@@ -237,4 +241,17 @@ fn adapt(
     }
     here.labels.insert("imported_from".to_owned(), source.to_string());
     Ok(here)
+}
+
+/// An event after the first, as it may be here: a stranger does not choose what runs commands.
+fn adapt_later(mut body: EventBody, trust: Trust, dropped: &mut Vec<Dropped>) -> EventBody {
+    let sandbox = match &mut body {
+        EventBody::RunResumed(resumed) => &mut resumed.sandbox,
+        EventBody::RunContinued(continued) => &mut continued.sandbox,
+        _ => return body,
+    };
+    if trust == Trust::Nobody && sandbox.take().is_some() {
+        dropped.push(Dropped::Sandboxes);
+    }
+    body
 }

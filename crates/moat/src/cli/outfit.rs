@@ -4,11 +4,14 @@ use clap::{Args, Subcommand};
 use moat_core::ByteSize;
 
 use super::Which;
+use crate::sandboxes::Choice;
 
 /// How sandboxes are made.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Sandbox")]
 pub(crate) struct OutfitArgs {
+    #[command(flatten)]
+    pub(crate) provider: ProviderArgs,
     /// Let programs reach HOST, as in `pypi.org`, `*.example.com:8443`, `GET api.example.com/v1`,
     /// `tcp://db.example.com:5432`, `preset:python`; `!HOST` refuses it. Without --net there is no
     /// network
@@ -45,6 +48,16 @@ pub(crate) struct OutfitArgs {
     pub(crate) timeout: Option<u64>,
 }
 
+/// Where sandboxes are.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ProviderArgs {
+    /// Where commands run: `local`, or `docker:IMAGE` on the engine of DOCKER_HOST, with
+    /// `?runtime=runsc`, `?pull=always|missing|never` or `?reach=bridge` [default: the agent's,
+    /// else local]
+    #[arg(long, value_name = "WHERE", value_parser = place, help_heading = "Sandbox")]
+    pub(crate) sandbox: Option<String>,
+}
+
 /// What is done with policies.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
@@ -60,6 +73,10 @@ pub(crate) struct SuggestArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn place(text: &str) -> Result<String, String> {
+    text.parse::<Choice>().map(|_| text.to_owned())
 }
 
 fn cores(text: &str) -> Result<f64, String> {

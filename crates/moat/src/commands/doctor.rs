@@ -1,16 +1,18 @@
 //! `doctor`: what this host can fence, and what to do about what it cannot.
 
+mod engine;
+
 use std::io::Write as _;
 
 use moat_sandbox_local::{FenceState, FenceStatus, LimitState, LimitStatus};
 use serde_json::{Value, json};
 
-use crate::cli::{Global, JsonArg};
+use crate::cli::{DoctorArgs, Global};
 use crate::engine::local_provider;
 use crate::exit::Exit;
 use crate::home::Home;
 
-pub(crate) fn doctor(global: &Global, args: &JsonArg) -> anyhow::Result<Exit> {
+pub(crate) async fn doctor(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     let home = Home::find(global)?;
     home.make()?;
     let provider = local_provider(&home)?;
@@ -18,13 +20,16 @@ pub(crate) fn doctor(global: &Global, args: &JsonArg) -> anyhow::Result<Exit> {
     let limits = provider.limits()?;
     let toolchains = provider.toolchains()?;
     let missing = fences.iter().any(|fence| fence.state == FenceState::Missing);
+    let engine = if args.docker { Some(engine::look(&home, global.quiet).await) } else { None };
+    let missing = missing || engine.as_ref().is_some_and(engine::Engine::is_missing);
     let mut out = std::io::stdout().lock();
-    if args.json {
+    if args.json.json {
         let rows: Vec<Value> = fences.iter().map(row).collect();
         let limits: Vec<Value> = limits.iter().map(limit_row).collect();
         let report = json!({
             "v": 1, "version": env!("CARGO_PKG_VERSION"), "ready": !missing, "fences": rows,
             "limits": limits,
+            "docker": engine.as_ref().map(engine::Engine::row),
             "toolchains": toolchains, "data_dir": home.data, "config_dir": home.config,
         });
         writeln!(out, "{report}")?;
@@ -34,6 +39,9 @@ pub(crate) fn doctor(global: &Global, args: &JsonArg) -> anyhow::Result<Exit> {
         print_limits(&mut out, &limits)?;
         let found = if toolchains.is_empty() { "none".to_owned() } else { toolchains.join(", ") };
         writeln!(out, "\ntoolchains of your home that sandboxes see: {found}")?;
+        if let Some(engine) = &engine {
+            engine.print(&mut out)?;
+        }
         writeln!(out, "data           {}", home.data.display())?;
         writeln!(out, "configuration  {}", home.config.display())?;
         writeln!(

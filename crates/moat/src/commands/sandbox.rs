@@ -21,15 +21,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use moat_core::{Epoch, TenantId};
+use moat_harness::Providers as _;
 use moat_harness::network::NetworkOptions;
-use moat_sandbox::{Provider as _, Sandbox};
-use moat_sandbox_local::LocalProvider;
+use moat_sandbox::{Provider, Sandbox};
 
 use crate::cli::{Global, SandboxCommand};
 use crate::config::Config;
-use crate::engine::{local_provider, network_options};
+use crate::engine::network_options;
 use crate::exit::{Exit, usage};
 use crate::home::Home;
+use crate::sandboxes::{LOCAL, Sandboxes, kind};
 use records::{Record, Records};
 
 /// All who use one sandbox are one owner.
@@ -43,7 +44,7 @@ pub(crate) async fn dispatch(global: &Global, command: SandboxCommand) -> anyhow
         SandboxCommand::Exec(args) => exec::exec(&place, args).await,
         SandboxCommand::Shell(args) => shell::shell(&place, args).await,
         SandboxCommand::Cp(args) => copy::copy(&place, &args).await,
-        SandboxCommand::Ls(args) => list::list(&place, &args),
+        SandboxCommand::Ls(args) => list::list(&place, &args).await,
         SandboxCommand::Expose(args) => expose::expose(&place, &args).await,
         SandboxCommand::Stats(args) => stats::stats(&place, &args).await,
         SandboxCommand::Pause(args) => {
@@ -64,7 +65,7 @@ struct Place {
     config: Config,
     /// Where snapshots are, if a flag says so.
     blobs: Option<String>,
-    provider: LocalProvider,
+    sandboxes: Arc<Sandboxes>,
     records: Records,
     quiet: bool,
 }
@@ -80,16 +81,16 @@ impl Place {
         let home = Home::find(global)?;
         home.make()?;
         let config = Config::read(&home.config_file())?;
-        let provider = local_provider(&home)?;
+        let sandboxes = Arc::new(Sandboxes::new(&home, global.quiet)?);
         let records = Records::open(&home.data)?;
         let (blobs, quiet) = (global.blobs.clone(), global.quiet);
-        Ok(Self { home, config, blobs, provider, records, quiet })
+        Ok(Self { home, config, blobs, sandboxes, records, quiet })
     }
 
     /// Connects to the sandbox that the words mean.
     async fn find(&self, text: &str) -> anyhow::Result<Found> {
         let record = self.records.find(text)?;
-        match self.provider.reattach(&record.handle, EPOCH).await? {
+        match self.provider(&record)?.reattach(&record.handle, EPOCH).await? {
             Some(sandbox) => Ok(Found { record, sandbox: sandbox.into() }),
             None => {
                 self.records.remove(&record)?;
@@ -100,6 +101,18 @@ impl Place {
                 )))
             }
         }
+    }
+
+    /// What made the sandbox.
+    fn provider(&self, record: &Record) -> anyhow::Result<Arc<dyn Provider>> {
+        let name = record.settings.provider.as_deref().map_or(LOCAL, kind);
+        Ok(self.sandboxes.clone().named(name)?)
+    }
+
+    /// Whether the sandbox lives; looking is no use.
+    async fn is_alive(&self, record: &Record) -> anyhow::Result<bool> {
+        let provider = record.settings.provider.as_deref();
+        Ok(self.sandboxes.is_alive(provider, &record.handle).await?)
     }
 
     /// What a network needs of this machine.

@@ -15,10 +15,12 @@ use crate::drive::drive;
 use crate::engine::Engine;
 use crate::exit::{Exit, WithExit, usage};
 use crate::models;
+use crate::sandboxes::LOCAL;
 
 pub(crate) async fn resume(engine: &Engine, args: ResumeArgs) -> anyhow::Result<Exit> {
     let run = engine.find(&args.which).await?;
-    let taken = prepare(engine, run, &args.model, &args.limits).await?;
+    let mut taken = prepare(engine, run, &args.model, &args.limits).await?;
+    taken.move_to(args.provider.sandbox);
     let claim = claim(args.take_over);
     let driver = taken.harness.resume(run, claim, taken.changes).await;
     let driver = driver.map_err(|error| explain(run, error))?;
@@ -70,6 +72,16 @@ pub(crate) async fn fork(engine: &Engine, args: ForkArgs) -> anyhow::Result<Exit
 pub(crate) struct TakenUp {
     pub(crate) harness: Harness,
     pub(crate) changes: Changes,
+    /// What makes its sandboxes so far; absent: the usual provider.
+    provider: Option<String>,
+}
+
+impl TakenUp {
+    /// Its sandboxes are made elsewhere from now on, if that is somewhere else.
+    fn move_to(&mut self, place: Option<String>) {
+        let now = self.provider.as_deref().unwrap_or(LOCAL);
+        self.changes.sandbox = place.filter(|place| place != now);
+    }
 }
 
 pub(crate) async fn prepare(
@@ -86,7 +98,8 @@ pub(crate) async fn prepare(
     let named = model.model.clone();
     let options = changed_options(state.options(), limits, model.no_stream);
     let harness = engine.harness(chosen.model, chosen.secrets, state.allow_missing())?;
-    Ok(TakenUp { harness, changes: Changes { options, model: named } })
+    let provider = state.sandbox_settings().provider.clone();
+    Ok(TakenUp { harness, changes: Changes { options, model: named, sandbox: None }, provider })
 }
 
 fn changed_options(now: &RunOptions, limits: &LimitArgs, no_stream: bool) -> Option<RunOptions> {

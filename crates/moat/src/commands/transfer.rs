@@ -100,6 +100,10 @@ fn in_words(what: Dropped) -> &'static str {
         Dropped::Network => "its network and secrets (`--trust` takes them over)",
         Dropped::Fences => "its leave to run without some fences (`--trust` takes it over)",
         Dropped::Labels => "its labels (`--trust` takes them over)",
+        Dropped::Sandboxes => {
+            "where its sandboxes are made (`moat resume --sandbox` says where; `--trust` takes it \
+             over)"
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 use moat_sandbox::Accounts;
+use moat_sandbox::roster::ImageAccounts;
 
 use super::*;
 use crate::folder::Folder;
 use crate::launcher::{StepFailed, launch};
 use crate::options::LocalOptions;
 use crate::prepared::Prepared;
-use crate::roster::ImageAccounts;
 
 /// Makes everything up to the guest, in an empty folder, and ends.
 fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
@@ -25,8 +25,13 @@ fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
         filter: &prepared.filter,
         folder: folder.path(),
         image: None,
-        roster: &Roster::new(&Accounts::default(), &identity, ImageAccounts::default(), "/bin/sh")
-            .unwrap(),
+        roster: &Roster::new(
+            &Accounts::default(),
+            identity.is_one_user(),
+            ImageAccounts::default(),
+            "/bin/sh",
+        )
+        .unwrap(),
         network: None,
         trust: None,
         mounts: &[],

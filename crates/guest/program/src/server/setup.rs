@@ -16,11 +16,19 @@ use crate::sys;
 impl Server {
     /// Takes over what the launcher left open, and hides from commands.
     pub(crate) fn start() -> Result<Self, String> {
-        let failed =
-            |what: &'static str| move |error: std::io::Error| format!("cannot {what}: {error}");
         let listener = sys::adopt(LISTENER_FD).map_err(failed("take over the socket"))?;
         let config = sys::adopt(CONFIG_FD).map_err(failed("take over the configuration"))?;
         let config = read_config(config)?;
+        Self::begin(config, listener, rustix::process::getpid().is_init())
+    }
+
+    /// Becomes the guest. `alone`: every other process there is belongs to a command, so that all
+    /// can be signalled at once.
+    pub(crate) fn begin(
+        config: GuestConfig,
+        listener: OwnedFd,
+        alone: bool,
+    ) -> Result<Self, String> {
         #[cfg(feature = "mutations")]
         crate::left_out::remember(&config.environment);
         let outputs = config.outputs_fd.map(sys::adopt).transpose();
@@ -36,7 +44,7 @@ impl Server {
             .map_err(|error| format!("cannot use the socket: {error}"))?;
         let files = Files::open(&config, outputs)?;
         let roots = [&config.roots.workspace, &config.roots.home].map(RawBytes::to_path);
-        let watch = Watch::new(&limits, roots.into(), first_process);
+        let watch = Watch::new(&limits, roots.into(), alone);
         let mut server = Self {
             poll: Poll::new().map_err(|error| format!("cannot wait for events: {error}"))?,
             listener: Watched::new(listener, Source::Listener),
@@ -45,14 +53,15 @@ impl Server {
             epoch: config.epoch,
             orphan_grace: Duration::from_millis(config.orphan_grace_ms),
             first_process,
+            alone: alone || !first_process,
             connections: BTreeMap::new(),
             next_connection: 0,
-            processes: Processes::new(&config, limits, first_process),
+            processes: Processes::new(&config, limits, alone),
             watch,
             paused: None,
             files,
             commits: Commits::default(),
-            freezer: Freezer::new(first_process),
+            freezer: Freezer::new(alone),
             network,
             end: Some(Instant::now() + Duration::from_millis(config.start_grace_ms)),
             is_ending: false,
@@ -65,6 +74,10 @@ impl Server {
             .map_err(|error| format!("cannot wait for events: {error}"))?;
         Ok(server)
     }
+}
+
+fn failed(what: &'static str) -> impl Fn(std::io::Error) -> String {
+    move |error| format!("cannot {what}: {error}")
 }
 
 fn read_config(fd: OwnedFd) -> Result<GuestConfig, String> {

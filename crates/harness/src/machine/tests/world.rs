@@ -3,8 +3,8 @@
 use moat_core::{
     AgentRecord, ApprovalGiven, CallFinished, CallReport, CallRolledBack, CallStarted, Category,
     Epoch, Event, EventBody, EventHeader, Item, ModelAnswered, ModelFailed, ModelRequested,
-    RunContinued, RunId, RunOptions, RunPaused, RunResumed, RunStarted, Seq, TenantId,
-    ToolNotFound, ToolRecord, Usage,
+    RunContinued, RunId, RunOptions, RunPaused, RunResumed, RunStarted, SandboxAttached,
+    SandboxLost, Seq, TenantId, ToolNotFound, ToolRecord, Usage,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -280,6 +280,41 @@ impl Log {
     }
 }
 
+/// The same events, and that the run is taken up again with sandboxes from elsewhere.
+pub(super) fn moved(events: &[Event], to: &str) -> Vec<Event> {
+    let mut log = Log::new(events.to_vec());
+    log.push(RunResumed { sandbox: Some(to.to_owned()), ..RunResumed::default() });
+    log.events
+}
+
+/// The one that a run has is left, and stays known until another is attached; all that comes after
+/// it folds.
+#[test]
+fn a_run_that_moves_leaves_its_sandbox_for_another() {
+    let attached = |provider: &str, boot: &str| SandboxAttached {
+        provider: provider.to_owned(),
+        handle: json!({ "id": boot }),
+        nonce: moat_core::BootNonce(boot.to_owned()),
+        missing_fences: Vec::new(),
+        notes: Vec::new(),
+    };
+    let (first, second) = ("01".repeat(16), "02".repeat(16));
+    let plan = Plan::one_call();
+    let mut log = Log::new(drive(&World::new(&plan, false), Vec::new())[..2].to_vec());
+    log.push(attached("local", &first));
+    let mut log = Log::new(moved(&log.events, "docker:image"));
+    let known = log.state.sandbox().unwrap();
+    assert!(known.left && known.provider == "local");
+    assert_eq!(log.state.sandbox_settings().provider.as_deref(), Some("docker:image"));
+    log.push(SandboxLost { nonce: moat_core::BootNonce(first.clone()), reason: String::new() });
+    assert!(log.state.sandbox().is_none());
+    log.push(attached("docker", &second));
+    assert!(log.state.sandbox().is_some_and(|known| !known.left));
+    // The same again changes nothing.
+    let log = Log::new(moved(&log.events, "docker:image"));
+    assert!(log.state.sandbox().is_some_and(|known| !known.left));
+}
+
 /// More input reopens a run whatever it ended with, and leaves a valid history.
 #[test]
 fn more_input_goes_on_after_any_end() {
@@ -295,6 +330,7 @@ fn more_input_goes_on_after_any_end() {
             input: vec![Item::user_message("more")],
             options: None,
             model: None,
+            sandbox: None,
         });
         assert!(matches!(log.state.next(), Action::CallModel(_)));
         let items: Vec<_> = log.state.conversation().iter().map(|e| e.item.fields()).collect();

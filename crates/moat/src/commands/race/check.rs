@@ -109,7 +109,11 @@ impl Check {
         Branch {
             at: None,
             input: vec![Item::user_message(&format!("Check: {}", self.command))],
-            changes: Changes { options: Some(options), model: Some("check".to_owned()) },
+            changes: Changes {
+                options: Some(options),
+                model: Some("check".to_owned()),
+                sandbox: None,
+            },
             labels: labels.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
             tools: Some(tools()),
         }

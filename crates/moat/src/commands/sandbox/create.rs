@@ -1,12 +1,14 @@
 //! Making sandboxes: `run` for one command, `create` for as long as it is used.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use moat_core::{RunId, SandboxSettings};
+use moat_harness::Providers as _;
 use moat_harness::network::PreparedNetwork;
-use moat_sandbox::{Accounts, Provider as _, Root, RootFilesystem, Sandbox, SandboxSpec};
+use moat_sandbox::{Accounts, Provider, Root, RootFilesystem, Sandbox, SandboxSpec};
 use serde_json::json;
 
 use super::network::{self, Service};
@@ -34,7 +36,7 @@ pub(super) async fn run(place: &Place, args: SandboxRunArgs) -> anyhow::Result<E
         ended
     };
     let ran = ran.await;
-    place.provider.destroy(&made.sandbox.handle()).await?;
+    made.provider.destroy(&made.sandbox.handle()).await?;
     network::forget(place, made.run, &made.settings)?;
     ran
 }
@@ -56,7 +58,7 @@ pub(super) async fn create(place: &Place, args: SandboxCreateArgs) -> anyhow::Re
         }
     };
     if let Err(error) = kept.await {
-        place.provider.destroy(&record.handle).await?;
+        made.provider.destroy(&record.handle).await?;
         // Another sandbox may be what has the name.
         if place.records.find(&record.id).is_ok() {
             place.records.remove(&record)?;
@@ -78,6 +80,7 @@ pub(super) async fn create(place: &Place, args: SandboxCreateArgs) -> anyhow::Re
 struct Made {
     run: RunId,
     settings: SandboxSettings,
+    provider: Arc<dyn Provider>,
     sandbox: Box<dyn Sandbox>,
     network: Option<PreparedNetwork>,
 }
@@ -94,7 +97,8 @@ impl Made {
         let allow_missing = place.allow_missing(allow_missing);
         let root = match &args.image {
             Some(text) => {
-                let images = LocalImages::new(&place.home, place.provider.clone(), &allow_missing);
+                let images =
+                    LocalImages::new(&place.home, place.sandboxes.local.clone(), &allow_missing);
                 let here = std::env::current_dir().context("cannot find the current folder")?;
                 let (record, image) = images.find(text, &here, images::shown(place.quiet)).await?;
                 settings.image = Some(record);
@@ -121,7 +125,8 @@ impl Made {
             },
             ..SandboxSpec::new(run, EPOCH)
         };
-        let sandbox = place.provider.create(&spec).await?;
-        Ok(Self { run, settings, sandbox, network })
+        let provider = place.sandboxes.clone().choose(settings.provider.as_deref())?;
+        let sandbox = provider.create(&spec).await?;
+        Ok(Self { run, settings, provider, sandbox, network })
     }
 }

@@ -75,7 +75,7 @@ pub(super) async fn expose(place: &Place, args: &SandboxExposeArgs) -> anyhow::R
             }
             Some(_) = connections.join_next() => {}
             _ = look.tick() => {
-                if !place.provider.is_alive(&record.handle)? {
+                if !place.is_alive(&record).await? {
                     say(&format!("the sandbox `{}` has ended", record.shown()));
                     return Ok(Exit::TaskFailed);
                 }

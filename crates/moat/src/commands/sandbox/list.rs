@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use moat_sandbox::Provider as _;
 use serde_json::{Value, json};
 
 use super::records::Record;
@@ -14,17 +13,17 @@ use crate::exit::Exit;
 use crate::view::duration;
 
 /// Lists what lives, and forgets what has gone. Looking is no use: it does not lengthen a life.
-pub(super) fn list(place: &Place, args: &SandboxLsArgs) -> anyhow::Result<Exit> {
+pub(super) async fn list(place: &Place, args: &SandboxLsArgs) -> anyhow::Result<Exit> {
     let mut living = Vec::new();
     for record in place.records.all()? {
-        if place.provider.is_alive(&record.handle)? {
+        if place.is_alive(&record).await? {
             living.push(record);
         } else {
             network::forget(place, record.run, &record.settings)?;
             place.records.remove(&record)?;
         }
     }
-    place.provider.reap()?;
+    place.sandboxes.reap().await?;
     let mut out = std::io::stdout().lock();
     if args.json {
         let rows: Vec<_> = living.iter().map(row).collect();
@@ -68,7 +67,7 @@ pub(super) async fn remove(place: &Place, args: &SandboxRmArgs) -> anyhow::Resul
         args.sandboxes.iter().map(|text| place.records.find(text)).collect::<Result<_, _>>()?
     };
     for record in records {
-        place.provider.destroy(&record.handle).await?;
+        place.provider(&record)?.destroy(&record.handle).await?;
         network::forget(place, record.run, &record.settings)?;
         place.records.remove(&record)?;
     }

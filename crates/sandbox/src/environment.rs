@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::toolchains::Toolchains;
-
 /// Where programs are, after those of toolchains.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -32,25 +30,28 @@ const FIXED: [(&str, &str); 13] = [
 const OFFLINE: [&str; 1] = ["CARGO_NET_OFFLINE"];
 
 /// What decides about the environment, beside the fixed list.
-pub(crate) struct Circumstances<'a> {
-    pub(crate) toolchains: &'a Toolchains,
+#[derive(Clone, Debug)]
+pub struct Circumstances<'a> {
+    /// Folders with programs of toolchains that the sandbox is shown, and variables that these
+    /// need. An image brings its own.
+    pub toolchains: (&'a [String], &'a [(String, String)]),
     /// Whether there is `bash`.
-    pub(crate) bash: bool,
+    pub bash: bool,
     /// What says who commands run as.
-    pub(crate) user: &'a BTreeMap<String, String>,
+    pub user: &'a BTreeMap<String, String>,
     /// What the image asks for, if the sandbox is on one.
-    pub(crate) image: Option<&'a BTreeMap<String, String>>,
+    pub image: Option<&'a BTreeMap<String, String>>,
     /// What the network adds.
-    pub(crate) network: BTreeMap<String, String>,
+    pub network: BTreeMap<String, String>,
     /// What is asked for.
-    pub(crate) wanted: &'a BTreeMap<String, String>,
+    pub wanted: &'a BTreeMap<String, String>,
 }
 
 /// Names that an image does not decide about: they are of the sandbox's own user.
 const NOT_OF_IMAGE: [&str; 5] = ["HOME", "USER", "LOGNAME", "SHELL", "TMPDIR"];
 
 /// Everything that a command finds in its environment.
-pub(crate) fn compose(from: Circumstances<'_>) -> BTreeMap<String, String> {
+pub fn compose(from: Circumstances<'_>) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> =
         FIXED.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     if !from.bash {
@@ -67,14 +68,15 @@ pub(crate) fn compose(from: Circumstances<'_>) -> BTreeMap<String, String> {
         }
         None => {
             let mut path = HOME_PATH.to_owned();
-            for folder in from.toolchains.path() {
+            let (folders, variables) = from.toolchains;
+            for folder in folders {
                 path.push(':');
                 path.push_str(folder);
             }
             path.push(':');
             path.push_str(SYSTEM_PATH);
             all.insert("PATH".to_owned(), path);
-            all.extend(from.toolchains.environment().iter().cloned());
+            all.extend(variables.iter().cloned());
         }
     }
     all.extend(from.user.iter().map(|(name, value)| (name.clone(), value.clone())));

@@ -8,11 +8,12 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use moat_guest::GuestUser;
-use moat_sandbox::Accounts;
 
-use crate::identity::{AGENT, Identity};
-use crate::launcher::StepFailed;
+use crate::Accounts;
 use files::{Group, Person, ROOT, merge};
+
+/// The user and group that commands run as, as seen inside.
+pub const AGENT: u32 = 1000;
 
 /// Users and groups that can be asked for.
 const MAX_ACCOUNTS: usize = 200;
@@ -23,34 +24,47 @@ const LAST_NUMBER: u32 = 60_000;
 /// Where the user's home is whom commands run as.
 const HOME: &str = "/home/agent";
 
+/// Why a sandbox cannot have the users that are asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RosterError(String);
+
 /// Everybody.
 #[derive(Clone, Debug)]
-pub(crate) struct Roster {
-    pub(crate) passwd: String,
-    pub(crate) group: String,
+pub struct Roster {
+    /// `/etc/passwd`
+    pub passwd: String,
+    /// `/etc/group`
+    pub group: String,
     /// Who commands run as.
-    pub(crate) default: GuestUser,
+    pub default: GuestUser,
     /// Who else they can be run as.
-    pub(crate) users: BTreeMap<String, GuestUser>,
+    pub users: BTreeMap<String, GuestUser>,
     /// Those who were asked for and do not have the sandbox's own home.
     homes: Vec<(String, u32)>,
 }
 
 /// What an image says about users.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ImageAccounts<'a> {
-    pub(crate) passwd: &'a str,
-    pub(crate) group: &'a str,
+pub struct ImageAccounts<'a> {
+    /// Its `/etc/passwd`.
+    pub passwd: &'a str,
+    /// Its `/etc/group`.
+    pub group: &'a str,
 }
 
 impl Roster {
-    /// Checks what is asked for, and gives out numbers.
-    pub(crate) fn new(
+    /// Checks what is asked for, and gives out numbers. `one_user`: nobody but the sandbox's own
+    /// user can be anybody.
+    ///
+    /// # Errors
+    /// What is asked for makes no sense.
+    pub fn new(
         accounts: &Accounts,
-        identity: &Identity,
+        one_user: bool,
         image: ImageAccounts<'_>,
         shell: &str,
-    ) -> Result<Self, StepFailed> {
+    ) -> Result<Self, RosterError> {
         check(accounts)?;
         let theirs = files::people(image.passwd);
         let mut people = vec![Person::new("agent", AGENT, HOME, shell)];
@@ -81,7 +95,7 @@ impl Roster {
             .ok_or_else(|| wrong(format!("nobody is called `{}`", chosen.escape_default())))?;
         // An image's own users are known as well, but root only where commands are he.
         let others = everybody.iter().filter(|person| {
-            let possible = !identity.is_one_user() || person.uid == default.uid;
+            let possible = !one_user || person.uid == default.uid;
             possible && (person.uid != 0 || accounts.as_root) && person.uid <= LAST_NUMBER
         });
         let users: BTreeMap<_, _> =
@@ -100,19 +114,19 @@ impl Roster {
     }
 
     /// Homes that have to be made, and whose they are.
-    pub(crate) fn homes(&self) -> impl Iterator<Item = (&str, u32)> {
+    pub fn homes(&self) -> impl Iterator<Item = (&str, u32)> {
         self.homes.iter().map(|(name, uid)| (name.as_str(), *uid))
     }
 }
 
 /// Whether somebody beside the sandbox's own user is asked for.
-pub(crate) fn asks_for_others(accounts: &Accounts) -> bool {
+pub fn asks_for_others(accounts: &Accounts) -> bool {
     !accounts.users.is_empty()
         || !accounts.groups.is_empty()
         || accounts.run_as.as_deref().is_some_and(|name| name != "agent")
 }
 
-fn check(accounts: &Accounts) -> Result<(), StepFailed> {
+fn check(accounts: &Accounts) -> Result<(), RosterError> {
     if accounts.users.len() + accounts.groups.len() > MAX_ACCOUNTS {
         return Err(wrong(format!("more than {MAX_ACCOUNTS} users and groups")));
     }
@@ -145,7 +159,7 @@ fn check(accounts: &Accounts) -> Result<(), StepFailed> {
     Ok(())
 }
 
-fn check_name(name: &str) -> Result<(), StepFailed> {
+fn check_name(name: &str) -> Result<(), RosterError> {
     let first = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
     let rest = |byte: u8| first(byte) || byte.is_ascii_digit() || byte == b'-';
     let is_name = (1..=32).contains(&name.len())
@@ -158,11 +172,11 @@ fn check_name(name: &str) -> Result<(), StepFailed> {
     Err(wrong(format!("`{}` is no name of a user or group", name.escape_default())))
 }
 
-fn wrong(reason: impl ToString) -> StepFailed {
-    StepFailed::new("give the sandbox its users", reason)
+fn wrong(reason: impl ToString) -> RosterError {
+    RosterError(reason.to_string())
 }
 
-fn next_free(taken: &mut BTreeSet<u32>) -> Result<u32, StepFailed> {
+fn next_free(taken: &mut BTreeSet<u32>) -> Result<u32, RosterError> {
     let free = (AGENT + 1..=LAST_NUMBER).find(|number| !taken.contains(number));
     let free = free.ok_or_else(|| wrong("no number is free"))?;
     taken.insert(free);
@@ -171,7 +185,7 @@ fn next_free(taken: &mut BTreeSet<u32>) -> Result<u32, StepFailed> {
 
 /// Each user's own group, and the ones that are asked for. One that the image has too has the
 /// image's number.
-fn groups(accounts: &Accounts, people: &[Person], theirs: &str) -> Result<Vec<Group>, StepFailed> {
+fn groups(accounts: &Accounts, people: &[Person], theirs: &str) -> Result<Vec<Group>, RosterError> {
     let theirs = files::groups(theirs);
     let mut taken: BTreeSet<u32> = people.iter().map(|person| person.uid).collect();
     taken.extend(theirs.iter().map(|group| group.gid));

@@ -1,13 +1,12 @@
-use moat_sandbox::UserAccount;
-
 use super::*;
+use crate::UserAccount;
 
 fn user(name: &str, uid: Option<u32>) -> UserAccount {
     UserAccount { name: name.to_owned(), uid }
 }
 
-fn roster(accounts: &Accounts, image: ImageAccounts<'_>) -> Result<Roster, StepFailed> {
-    Roster::new(accounts, &Identity::private(1 << 20), image, "/bin/sh")
+fn roster(accounts: &Accounts, image: ImageAccounts<'_>) -> Result<Roster, RosterError> {
+    Roster::new(accounts, false, image, "/bin/sh")
 }
 
 #[test]
@@ -65,6 +64,6 @@ fn what_makes_no_sense_is_refused() {
         (run_as("agent", true), "somebody else"),
     ] {
         let refused = roster(&accounts, ImageAccounts::default()).unwrap_err();
-        assert!(refused.message.contains(reason), "{reason}: {refused:?}");
+        assert!(refused.to_string().contains(reason), "{reason}: {refused:?}");
     }
 }

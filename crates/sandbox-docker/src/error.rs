@@ -1,0 +1,201 @@
+//! What goes wrong with an engine, and what to do about it.
+
+use std::error::Error as _;
+use std::io;
+
+use bollard::errors::Error;
+use moat_core::Retryable;
+use moat_sandbox::{GuestError, SandboxError};
+
+/// Bytes of an engine's message that are passed on.
+const MAX_MESSAGE: usize = 2000;
+
+/// Why something could not be had from an engine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DockerError {
+    /// Nobody answers.
+    #[error(
+        "no Docker engine answers at {endpoint}: start it (`systemctl start docker`, or Docker \
+         Desktop), or say with DOCKER_HOST where it is: {reason}"
+    )]
+    NoEngine {
+        /// Where it was looked for.
+        endpoint: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The socket may not be used.
+    #[error(
+        "the Docker engine at {endpoint} may not be used by this user: be one of the group \
+         `docker` (which is as much as being root of that machine), use a rootless engine, or run \
+         this as root"
+    )]
+    NoPermission {
+        /// Where it is.
+        endpoint: String,
+    },
+    /// Certificates cannot be used.
+    #[error("cannot use the certificates for {endpoint}: {reason}")]
+    Certificates {
+        /// For which engine.
+        endpoint: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The image is not there, and was not to be fetched.
+    #[error(
+        "the engine has no image `{image}` and is not to fetch it (pull=never): `docker pull \
+         {image}` gets it, or leave pull=never out"
+    )]
+    NoImage {
+        /// The image.
+        image: String,
+    },
+    /// The image could not be fetched.
+    #[error(
+        "the engine cannot fetch the image `{image}`: {reason}. `docker pull {image}` shows more, \
+         and after `docker login` has the rights of its user"
+    )]
+    Pull {
+        /// The image.
+        image: String,
+        /// What the engine said.
+        reason: String,
+    },
+    /// The engine lacks the runtime.
+    #[error(
+        "the engine has no runtime `{runtime}` (it has {known}): install it and name it in the \
+         engine's daemon.json, under `runtimes`"
+    )]
+    NoRuntime {
+        /// The one that was asked for.
+        runtime: String,
+        /// Those that are there.
+        known: String,
+    },
+    /// The engine's machine is of another kind than the guest.
+    #[error(
+        "the image `{image}` is for {theirs}, and this program has a guest for {ours} only: use an \
+         image for {ours}"
+    )]
+    Architecture {
+        /// The image.
+        image: String,
+        /// What it is for.
+        theirs: String,
+        /// What there is a guest for.
+        ours: String,
+    },
+    /// The engine refused something.
+    #[error("the Docker engine cannot {step}: {reason}")]
+    Refused {
+        /// What was asked for.
+        step: String,
+        /// What it said.
+        reason: String,
+        /// The status of its answer; 0: it gave none.
+        status: u16,
+    },
+}
+
+impl DockerError {
+    /// Something that was asked for is not there.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// The engine is at work on it already.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, .. })
+    }
+
+    /// An error that this side found.
+    pub(crate) fn here(step: &str, reason: impl ToString) -> Self {
+        Self::Refused { step: step.to_owned(), reason: reason.to_string(), status: 0 }
+    }
+
+    /// An error of the engine, or of the way there.
+    pub(crate) fn of(endpoint: &str, step: &str, error: &Error) -> Self {
+        if let Error::DockerResponseServerError { status_code, message } = error {
+            let (step, status) = (step.to_owned(), *status_code);
+            return Self::Refused { step, reason: cut(message), status };
+        }
+        let endpoint = endpoint.to_owned();
+        match io_kind(error) {
+            Some(io::ErrorKind::PermissionDenied) => Self::NoPermission { endpoint },
+            Some(
+                io::ErrorKind::NotFound
+                | io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::TimedOut,
+            ) => Self::NoEngine { endpoint, reason: chain(error) },
+            _ => match error {
+                Error::SocketNotFoundError(path) => {
+                    Self::NoEngine { endpoint, reason: format!("there is no `{path}`") }
+                }
+                Error::RequestTimeoutError => {
+                    Self::NoEngine { endpoint, reason: "it does not answer in time".to_owned() }
+                }
+                Error::CertPathError { .. }
+                | Error::CertMultipleKeys { .. }
+                | Error::CertParseError { .. }
+                | Error::NoNativeCertsError { .. }
+                | Error::LoadNativeCertsErrors { .. } => {
+                    Self::Certificates { endpoint, reason: chain(error) }
+                }
+                _ => Self::Refused { step: step.to_owned(), reason: chain(error), status: 0 },
+            },
+        }
+    }
+}
+
+impl Retryable for DockerError {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::NoEngine { .. } | Self::Pull { .. })
+    }
+}
+
+impl From<DockerError> for SandboxError {
+    fn from(error: DockerError) -> Self {
+        Self::Setup { step: "use the Docker engine".to_owned(), message: error.to_string() }
+    }
+}
+
+/// What this provider, or this engine, does not have.
+pub(crate) fn unsupported(what: impl Into<String>) -> SandboxError {
+    GuestError::Unsupported(what.into()).into()
+}
+
+fn io_kind(error: &Error) -> Option<io::ErrorKind> {
+    if let Error::IOError { err } = error {
+        return Some(err.kind());
+    }
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// An error with all its causes.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    cut(&text)
+}
+
+fn cut(text: &str) -> String {
+    text.trim().chars().take(MAX_MESSAGE).collect()
+}
