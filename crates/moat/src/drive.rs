@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use futures_util::future::LocalBoxFuture;
 use moat_core::RunOutcome;
 use moat_harness::driver::{Driver, status_word};
 use moat_harness::machine::{State, Status};
@@ -43,40 +44,43 @@ impl Driven {
 }
 
 /// Drives a run and shows it.
-pub(crate) async fn drive(
-    engine: &Engine,
+pub(crate) fn drive<'a>(
+    engine: &'a Engine,
     driver: Driver,
-    output: &OutputArgs,
-) -> anyhow::Result<Driven> {
-    let began = Instant::now();
-    let mut driver = driver.observed_by(observer(output.json, engine.quiet, engine.style()));
-    let over = Arc::new(AtomicBool::new(false));
-    let interrupt = driver.interrupt();
-    let signals = tokio::spawn(on_signals(over.clone(), move || interrupt.pause()));
-    let driven = driver.drive().await;
-    over.store(true, Ordering::Relaxed);
-    let run = driver.run();
-    if let Err(error) = driven {
-        let resume = format!("the run is kept: `moat resume {run}` goes on with it");
-        if output.json {
-            view::print_line(&json!({
-                "v": 1, "type": "error", "run": run, "message": error.to_string(), "resume": format!("moat resume {run}"),
-            }));
+    output: &'a OutputArgs,
+) -> LocalBoxFuture<'a, anyhow::Result<Driven>> {
+    // A driver is large, and whoever waits for this would hold it.
+    Box::pin(async move {
+        let began = Instant::now();
+        let mut driver = driver.observed_by(observer(output.json, engine.quiet, engine.style()));
+        let over = Arc::new(AtomicBool::new(false));
+        let interrupt = driver.interrupt();
+        let signals = tokio::spawn(on_signals(over.clone(), move || interrupt.pause()));
+        let driven = driver.drive().await;
+        over.store(true, Ordering::Relaxed);
+        let run = driver.run();
+        if let Err(error) = driven {
+            let resume = format!("the run is kept: `moat resume {run}` goes on with it");
+            if output.json {
+                view::print_line(&json!({
+                    "v": 1, "type": "error", "run": run, "message": error.to_string(), "resume": format!("moat resume {run}"),
+                }));
+            }
+            return Err(anyhow::Error::from(error).context(resume));
         }
-        return Err(anyhow::Error::from(error).context(resume));
-    }
-    let state = driver.state().clone();
-    drop(driver);
-    remove_ended_sandboxes(engine).await;
-    let exit = Exit::of(&state);
-    let message = state.last_message().unwrap_or_default();
-    if !output.json {
-        print_message(&state, &message, engine);
-    }
-    if let Some(path) = &output.output {
-        write_message(path, &message)?;
-    }
-    Ok(Driven { exit, state, began, signals })
+        let state = driver.state().clone();
+        drop(driver);
+        remove_ended_sandboxes(engine).await;
+        let exit = Exit::of(&state);
+        let message = state.last_message().unwrap_or_default();
+        if !output.json {
+            print_message(&state, &message, engine);
+        }
+        if let Some(path) = &output.output {
+            write_message(path, &message)?;
+        }
+        Ok(Driven { exit, state, began, signals })
+    })
 }
 
 /// What sandboxes left that ended by themselves, of runs that nobody took up again.

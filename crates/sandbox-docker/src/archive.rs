@@ -109,8 +109,6 @@ fn text_of_one_file(archive: &[u8], most: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]

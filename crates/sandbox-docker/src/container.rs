@@ -176,8 +176,6 @@ fn memory_folders(limits: &SandboxLimits) -> HashMap<String, String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use moat_core::{Epoch, RunId};
     use moat_sandbox::roster::{ImageAccounts, Roster};
     use moat_sandbox::{Accounts, NetworkSpec};

@@ -129,8 +129,6 @@ impl std::fmt::Display for Endpoint {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]

@@ -90,8 +90,6 @@ fn invalid(message: &str) -> SandboxError {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]

@@ -143,8 +143,6 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use moat_sandbox::GuestError;
 
     use super::*;

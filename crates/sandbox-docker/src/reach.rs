@@ -6,6 +6,7 @@ use std::time::Duration;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use moat_core::Epoch;
 use moat_sandbox::{ByteStream, GuestClient, GuestError, SandboxError};
+use moat_sockets::GuardedStream;
 use tokio::io::AsyncReadExt as _;
 
 use crate::container::{self, GUEST, SOCKET};
@@ -37,7 +38,7 @@ pub(crate) async fn connect(
         return Ok(GuestClient::connect(bridge, epoch).await?);
     }
     let stream = state.connect(id).await.map_err(|error| lost(&error))?;
-    Ok(GuestClient::connect(stream, epoch).await?)
+    Ok(GuestClient::connect(GuardedStream::new(stream), epoch).await?)
 }
 
 /// A stream to a port of a sandbox, through a bridge.

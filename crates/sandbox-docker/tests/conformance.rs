@@ -1,6 +1,6 @@
 //! The Docker provider does what every provider has to do: with the engine's usual runtime, through
 //! the socket and through bridges, and with gVisor's.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! What is the engine's: images, hardening, reattaching, errors, the reaper.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod support;
 

@@ -19,8 +19,8 @@ impl<'a> Terminal<'a> {
         let command = Command { tty: Some((31, 97)), ..lab.shell(script) };
         match lab.guest.start(&command).await {
             Err(GuestError::Unsupported(_)) => return Ok(None),
-            started => drop(started?),
-        }
+            started => started?,
+        };
         let events = lab.guest.attach(command.key, 0).await?;
         Ok(Some(Self { lab, key: command.key, events, said: String::new(), code: None }))
     }

@@ -306,7 +306,7 @@ fn a_run_that_moves_leaves_its_sandbox_for_another() {
     let known = log.state.sandbox().unwrap();
     assert!(known.left && known.provider == "local");
     assert_eq!(log.state.sandbox_settings().provider.as_deref(), Some("docker:image"));
-    log.push(SandboxLost { nonce: moat_core::BootNonce(first.clone()), reason: String::new() });
+    log.push(SandboxLost { nonce: moat_core::BootNonce(first), reason: String::new() });
     assert!(log.state.sandbox().is_none());
     log.push(attached("docker", &second));
     assert!(log.state.sandbox().is_some_and(|known| !known.left));

@@ -80,7 +80,7 @@ fn print_facts(
     let word = |holds: bool| if holds { "hard" } else { "none" };
     let (endpoint, version) = (escape(&facts.endpoint), escape(&facts.version));
     writeln!(out, "{version} at {endpoint}, {}", escape(&facts.system))?;
-    let runtimes: Vec<_> = facts.runtimes.iter().map(|name| escape(name).to_string()).collect();
+    let runtimes: Vec<_> = facts.runtimes.iter().map(|name| escape(name)).collect();
     let usual = escape(&facts.default_runtime);
     writeln!(out, "runtimes {} (usually {usual})", runtimes.join(", "))?;
     for (holds, name, what, remedy) in [
