@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use outfit::{OutfitArgs, PolicyCommand, ProviderArgs, SuggestArgs};
+pub(crate) use outfit::{OUTFIT, OutfitArgs, PolicyCommand, ProviderArgs, SuggestArgs};
 pub(crate) use sandbox::*;
 pub(crate) use snapshots::*;
 pub(crate) use time_travel::*;

@@ -48,6 +48,13 @@ pub(crate) struct OutfitArgs {
     pub(crate) timeout: Option<u64>,
 }
 
+/// All of [`OutfitArgs`], for what excludes them. (The group that clap makes of a structure is empty
+/// when another one is flattened into it.)
+pub(crate) const OUTFIT: [&str; 11] = [
+    "sandbox", "net", "secret", "image", "as_root", "user", "memory", "cpus", "pids", "disk",
+    "timeout",
+];
+
 /// Where sandboxes are.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ProviderArgs {

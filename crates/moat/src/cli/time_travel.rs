@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{FenceArgs, LimitArgs, ModelArgs, OutfitArgs, OutputArgs, Which};
+use super::{FenceArgs, LimitArgs, ModelArgs, OUTFIT, OutfitArgs, OutputArgs, Which};
 
 #[derive(Debug, Args)]
 pub(crate) struct ForkArgs {
@@ -158,7 +158,7 @@ pub(crate) struct RaceArgs {
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) parallel: u16,
     /// Fork this run instead of starting from the folder
-    #[arg(long, value_name = "RUN", conflicts_with = "OutfitArgs")]
+    #[arg(long, value_name = "RUN", conflicts_with_all = OUTFIT)]
     pub(crate) from: Option<String>,
     /// With --from: cut at the last checkpoint at or before this event [default: the end]
     #[arg(long, value_name = "SEQ", requires = "from")]
