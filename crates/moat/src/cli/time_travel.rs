@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{FenceArgs, LimitArgs, ModelArgs, OUTFIT, OutfitArgs, OutputArgs, Which};
+use super::{FenceArgs, LimitArgs, ModelArgs, OUTFIT, OutfitArgs, OutputArgs, ProviderArgs, Which};
 
 #[derive(Debug, Args)]
 pub(crate) struct ForkArgs {
@@ -19,6 +19,8 @@ pub(crate) struct ForkArgs {
     /// Cut at the last checkpoint at or before this event [default: the end]
     #[arg(long, value_name = "SEQ")]
     pub(crate) at: Option<u64>,
+    #[command(flatten)]
+    pub(crate) provider: ProviderArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]

@@ -55,7 +55,8 @@ pub(crate) async fn fork(engine: &Engine, args: ForkArgs) -> anyhow::Result<Exit
     let said = args.prompt.as_deref().or(args.steer.as_deref());
     let said = said.map(read_prompt).transpose()?;
     let input: Vec<_> = said.iter().map(|text| Item::user_message(text)).collect();
-    let taken = prepare(engine, source, &args.model, &args.limits).await?;
+    let mut taken = prepare(engine, source, &args.model, &args.limits).await?;
+    taken.move_to(args.provider.sandbox);
     let forked = taken.harness.fork(source, args.at.map(Seq), input, taken.changes).await;
     let (driver, at) = forked.map_err(|error| explain(source, error))?;
     if !engine.quiet && !args.output.json {
