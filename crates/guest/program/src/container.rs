@@ -17,8 +17,7 @@ use crate::network;
 use crate::server::Server;
 
 /// What commands may never have, and the guest needs no more once its network is there.
-const FOR_NETWORKS: CapabilitySet =
-    CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_BIND_SERVICE);
+const FOR_NETWORKS: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_BIND_SERVICE);
 
 /// Where a launcher puts the folder of outputs.
 const OUTPUTS_FD: i32 = 5;

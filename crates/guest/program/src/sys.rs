@@ -71,11 +71,7 @@ pub(crate) fn set_file_identity(uid: u32, gid: u32) -> io::Result<()> {
         libc::setfsuid(uid);
         (libc::setfsuid(ASK), libc::setfsgid(ASK))
     };
-    if set == (uid as i32, gid as i32) {
-        Ok(())
-    } else {
-        set_effective_identity(uid, gid)
-    }
+    if set == (uid as i32, gid as i32) { Ok(()) } else { set_effective_identity(uid, gid) }
 }
 
 /// The same for kernels without ids for files alone (gVisor's). The real ids stay the process's own,

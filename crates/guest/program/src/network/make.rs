@@ -38,8 +38,8 @@ pub(crate) fn make(wanted: &ContainerNetwork) -> Result<Vec<RawFd>, String> {
     }
     if let Some(path) = ssh_agent {
         let listener = container::listen(&path.to_path(), 0o666);
-        let listener =
-            listener.map_err(|error| format!("cannot listen for users of the SSH agent: {error}"))?;
+        let listener = listener
+            .map_err(|error| format!("cannot listen for users of the SSH agent: {error}"))?;
         descriptors.push(listener.into_raw_fd());
     }
     Ok(descriptors)
@@ -58,8 +58,7 @@ fn bind(socket: &ContainerSocket) -> std::io::Result<RawFd> {
 /// network local, as it does for 127.0.0.0/8.
 fn add_address(address: Ipv4Addr, prefix: u8) -> rustix::io::Result<()> {
     // Without a protocol it is the one of routes, whose number is zero.
-    let socket =
-        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     send(&socket, &request(address, prefix), SendFlags::empty())?;
     let mut answer = [0; 256];
     let (_, length) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
