@@ -69,6 +69,19 @@ fn a_run_finds_what_its_manifest_says_and_keeps_what_it_should() {
     let left: Vec<_> = std::fs::read_dir(lab.path("data/mounts")).unwrap().collect();
     assert!(left.is_empty(), "what was mounted goes with the sandbox: {left:?}");
 
+    // Elsewhere what is ephemeral is as at the start as well; what would act on that machine is not
+    // taken over from a stranger, and that is said.
+    let file = lab.path("run.moat");
+    lab.ok(&["export", "--last", "-o", file.to_str().unwrap()]);
+    let there = Lab::new();
+    let told = there.json(&["import", file.to_str().unwrap(), "--json"]);
+    assert_eq!(told["dropped"], json!(["mounts", "labels"]));
+    let turns = there.write("t.jsonl", transcript(&turns.map(|_| vec![exec("cat cache/seed")])));
+    let args = ["continue", "--last", "Look.", "--max-turns", "1", "--json", "--replay"];
+    there.moat(&[&args[..], &[turns.to_str().unwrap()]].concat());
+    let shown = there.json(&["show", "--last", "--json"]).to_string();
+    assert!(shown.contains("Output:\\nseed"), "{shown}");
+
     lab.write("agent/AGENT.md", AGENT.replace("type: local_file", "type: local_fil"));
     let wrong = lab.moat(&["agent", "check", agent]);
     assert_eq!((wrong.code, json!(wrong.err.contains("local_file"))), (Some(2), json!(true)));

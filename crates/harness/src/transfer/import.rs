@@ -53,6 +53,8 @@ pub enum Dropped {
     Folder,
     /// Its network, with its secrets.
     Network,
+    /// Storage elsewhere and folders that it shared with others.
+    Mounts,
     /// Fences that may be missing.
     Fences,
     /// Labels, such as the transcript that answers.
@@ -67,6 +69,7 @@ impl Dropped {
         match self {
             Self::Folder => "folder",
             Self::Network => "network",
+            Self::Mounts => "mounts",
             Self::Fences => "fences",
             Self::Labels => "labels",
             Self::Sandboxes => "sandboxes",
@@ -98,7 +101,7 @@ impl Harness {
                 let body = match body {
                     EventBody::RunStarted(started) => {
                         let started = adapt(started, source, &names, trust, &mut dropped)?;
-                        EventBody::RunStarted(started)
+                        copier.rewrite(started.into()).await?
                     }
                     body => adapt_later(copier.rewrite(body).await?, trust, &mut dropped),
                 };
@@ -227,6 +230,7 @@ fn adapt(
         lose(!std::mem::take(&mut here.labels).is_empty(), Dropped::Labels);
         lose(here.sandbox.network.is_some(), Dropped::Network);
         lose(here.sandbox.provider.is_some(), Dropped::Sandboxes);
+        lose(!here.sandbox.mounts.is_empty(), Dropped::Mounts);
         // Named one by one, so that what is added later is not taken over unseen.
         let wanted = *here.sandbox;
         here.sandbox = Box::new(SandboxSettings {
@@ -236,6 +240,8 @@ fn adapt(
             users: wanted.users,
             groups: wanted.groups,
             run_as: wanted.run_as,
+            // Files like those of a checkpoint.
+            ephemeral: wanted.ephemeral,
             ..SandboxSettings::default()
         });
     }

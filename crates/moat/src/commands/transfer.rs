@@ -98,6 +98,7 @@ fn in_words(what: Dropped) -> &'static str {
             "the folder that its changes go back to (`moat apply --to DIR` names one)"
         }
         Dropped::Network => "its network and secrets (`--trust` takes them over)",
+        Dropped::Mounts => "its mounts and shared folders (`--trust` takes them over)",
         Dropped::Fences => "its leave to run without some fences (`--trust` takes it over)",
         Dropped::Labels => "its labels (`--trust` takes them over)",
         Dropped::Sandboxes => {
