@@ -3,7 +3,7 @@
 
 use moat_core::SandboxLimits;
 use moat_guest::GuestLimits;
-use moat_sandbox::SandboxError;
+use moat_sandbox::{SandboxError, check_limits};
 
 use crate::engine::EngineFacts;
 use crate::error::unsupported;
@@ -16,10 +16,6 @@ const TMP_BYTES: u64 = 2 << 30;
 const TMP_INODES: u64 = 262_144;
 /// Bytes that a command may print.
 const OUTPUT_BYTES: u64 = 256 << 20;
-
-/// Less memory than this is not enough for the guest and one small program; engines refuse less
-/// than 6 MiB.
-const LEAST_MEMORY: u64 = 16 << 20;
 
 /// Memory that gVisor's kernel of one container takes beside that of commands. It counts as the
 /// container's, and ends with it.
@@ -50,20 +46,7 @@ pub(crate) fn resolve(
 ) -> Result<Held, SandboxError> {
     let chosen = wanted.or(options);
     let limits = chosen.or(defaults(&chosen, facts));
-    let least = [
-        ("memory", limits.memory_bytes, LEAST_MEMORY, "bytes"),
-        ("`/tmp`", limits.tmp_bytes, 64 << 10, "bytes"),
-        ("the files of `/tmp`", limits.tmp_inodes, 16, "files"),
-        ("processes", limits.pids, 1, "processes"),
-        ("the processor's share", limits.cpu_millis, 10, "thousandths of a core"),
-        ("open files", limits.open_files, 16, "descriptors"),
-    ];
-    for (what, value, least, unit) in least {
-        if value.is_some_and(|value| value < least) {
-            let message = format!("no sandbox works with less than {least} {unit}");
-            return Err(SandboxError::Setup { step: format!("limit {what} that much"), message });
-        }
-    }
+    check_limits(&limits)?;
     let at = &facts.endpoint;
     if chosen.cpu_millis.is_some() && !facts.limits_cpu {
         return Err(unsupported(format!(

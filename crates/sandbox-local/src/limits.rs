@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use moat_core::SandboxLimits;
 use moat_guest::GuestLimits;
-use moat_sandbox::{GuestError, SandboxError};
+use moat_sandbox::{GuestError, SandboxError, check_limits};
 
 use crate::identity::{Identity, Kind};
 use crate::launcher::StepFailed;
@@ -32,11 +32,6 @@ const MEMORY_PEAK_FD: i32 = OUTPUTS_FD + 2;
 const PIDS_EVENTS_FD: i32 = OUTPUTS_FD + 3;
 /// The first descriptor after those of the counters.
 pub(crate) const AFTER_COUNTERS_FD: i32 = OUTPUTS_FD + 4;
-
-/// Less memory than this is not enough for the guest and one small program.
-const LEAST_MEMORY: u64 = 16 << 20;
-/// Less than this is no file system.
-const LEAST_TMP: u64 = 64 << 10;
 
 /// Files of the kernel that the guest reads its counters from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,20 +85,7 @@ pub(crate) fn resolve(
 ) -> Result<SandboxLimits, SandboxError> {
     let limits = wanted.or(options);
     let limits = limits.or(defaults(&limits, state));
-    let least = [
-        ("memory", limits.memory_bytes, LEAST_MEMORY, "bytes"),
-        ("`/tmp`", limits.tmp_bytes, LEAST_TMP, "bytes"),
-        ("the files of `/tmp`", limits.tmp_inodes, 16, "files"),
-        ("processes", limits.pids, 1, "processes"),
-        ("the processor's share", limits.cpu_millis, 10, "thousandths of a core"),
-        ("open files", limits.open_files, 16, "descriptors"),
-    ];
-    for (what, value, least, unit) in least {
-        if value.is_some_and(|value| value < least) {
-            let message = format!("no sandbox works with less than {least} {unit}");
-            return Err(SandboxError::Setup { step: format!("limit {what} that much"), message });
-        }
-    }
+    check_limits(&limits)?;
     if limits.cpu_millis.is_some() && !cgroups.holds_cpu() {
         let what = format!("hold a share of the processor on this host: {}", cgroups.lacking());
         return Err(GuestError::Unsupported(what).into());

@@ -1,3 +1,4 @@
+mod limits;
 mod spec;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+pub use limits::check_limits;
 pub use spec::*;
 
 /// Makes sandboxes of one kind.
