@@ -1,24 +1,28 @@
 //! Making a sandbox: the part that blocks, from the folder to the running guest.
 
+mod claim;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
+use std::sync::Arc;
 
 use moat_core::SandboxLimits;
-use moat_guest::{GuestConfig, RawBytes, RootPaths};
+use moat_guest::{FolderJob, FolderJobReport, GuestConfig, RawBytes, RootPaths};
 use moat_sandbox::environment::{self, Circumstances};
 use moat_sandbox::network::NetworkPlan;
-use moat_sandbox::roster::{self, ImageAccounts, Roster};
+use moat_sandbox::roster::{ImageAccounts, Roster};
 use moat_sandbox::trust;
-use moat_sandbox::{Accounts, Root, RootFilesystem, SandboxNote, SandboxSpec};
+use moat_sandbox::{Root, RootFilesystem, SandboxNote, SandboxSpec};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::capabilities::kept_by_root;
 use crate::fences::Fence;
 use crate::folder::{Folder, Record};
-use crate::identity::{Identity, any_range};
+use crate::folder_job::{self, Confinement};
+use crate::identity::Identity;
 use crate::image::{self, OpenImage};
 use crate::launcher::{StepFailed, launch};
 use crate::limits::{self, Group};
@@ -31,6 +35,8 @@ use crate::system;
 use crate::toolchains::Toolchains;
 use crate::trust::HostTrust;
 
+use claim::{Claim, claim};
+
 /// Folders beneath which folders of the host can be shown.
 const MOUNT_PLACES: [&str; 5] = ["/workspace", "/mnt", "/media", "/srv", "/data"];
 
@@ -41,7 +47,7 @@ pub(crate) struct Place<'a> {
     pub(crate) sandboxes: &'a Path,
     /// Whether the caller may map ranges of ids, or only himself.
     pub(crate) private: bool,
-    pub(crate) prepared: &'a Prepared,
+    pub(crate) prepared: &'a Arc<Prepared>,
     /// What the sandbox may use, none of it left open.
     pub(crate) limits: SandboxLimits,
 }
@@ -52,6 +58,7 @@ pub(crate) struct Newborn {
     id: String,
     process: ProcessId,
     notes: Vec<SandboxNote>,
+    prepared: Arc<Prepared>,
     /// Taken out when somebody takes charge of the sandbox.
     folder: Option<Folder>,
 }
@@ -80,7 +87,7 @@ impl Drop for Newborn {
         let Some(folder) = self.folder.take() else { return };
         end(&self.process);
         // What cannot be removed now is left to the reaper.
-        let _ = folder.remove();
+        let _ = folder.remove(|path| clear(&self.prepared, path));
     }
 }
 
@@ -95,8 +102,23 @@ pub(crate) fn end(process: &ProcessId) -> bool {
     }
 }
 
-/// Makes a folder, and a sandbox in it that lacks the fences `missing`.
+/// Makes a folder, and a sandbox in it that lacks the fences `missing`. Where the host lends ids in
+/// its tables and then does not, it is made as if there were none.
 pub(crate) fn create(
+    place: &Place<'_>,
+    spec: &SandboxSpec,
+    missing: &BTreeSet<Fence>,
+) -> Result<Newborn, StepFailed> {
+    match make(place, spec, missing) {
+        Err(StepFailed { no_ids: Some(why), .. }) => {
+            place.prepared.lending.give_up(*why);
+            make(place, spec, missing)
+        }
+        made => made,
+    }
+}
+
+fn make(
     place: &Place<'_>,
     spec: &SandboxSpec,
     missing: &BTreeSet<Fence>,
@@ -105,17 +127,20 @@ pub(crate) fn create(
     #[cfg(feature = "mutations")]
     let missing = &place.options.left_out.fences(missing);
     check(spec)?;
-    let (id, identity, folder) = claim(place, &spec.accounts)?;
-    let started = Cast::new(place, spec, identity).and_then(|cast| {
+    let (id, claim, folder) = claim(place, &spec.accounts)?;
+    let started = Cast::new(place, spec, claim).and_then(|cast| {
         cast.furnish(place, spec, &folder)
             .map_err(|error| StepFailed::new("furnish the sandbox's folder", error))?;
         start(place, spec, missing, &cast, &folder)
     });
     match started {
-        Ok((process, notes)) => Ok(Newborn { id, process, notes, folder: Some(folder) }),
+        Ok((process, notes)) => {
+            let prepared = Arc::clone(place.prepared);
+            Ok(Newborn { id, process, notes, prepared, folder: Some(folder) })
+        }
         Err(failed) => {
             // What cannot be removed now is left to the reaper.
-            let _ = folder.remove();
+            let _ = folder.remove(|path| clear(place.prepared, path));
             Err(failed)
         }
     }
@@ -150,8 +175,8 @@ struct Cast {
 }
 
 impl Cast {
-    fn new(place: &Place<'_>, spec: &SandboxSpec, identity: Identity) -> Result<Self, StepFailed> {
-        let image = image::open(&spec.root, &identity, place.sandboxes)?;
+    fn new(place: &Place<'_>, spec: &SandboxSpec, claim: Claim<'_>) -> Result<Self, StepFailed> {
+        let image = image::open(&spec.root, |owner| claim.shift(owner), place.sandboxes)?;
         let (bash, texts) = match &image {
             Some(image) => {
                 let text = |path: &str| image.text(path).unwrap_or_default();
@@ -162,9 +187,10 @@ impl Cast {
         let [passwd, group] = &texts;
         let shell = if bash { "/bin/bash" } else { "/bin/sh" };
         let accounts = ImageAccounts { passwd, group };
-        let roster = Roster::new(&spec.accounts, identity.is_one_user(), accounts, shell);
-        let roster =
+        let roster = Roster::new(&spec.accounts, claim.is_one_user(), accounts, shell);
+        let mut roster =
             roster.map_err(|error| StepFailed::new("give the sandbox its users", error))?;
+        let identity = claim.identity(&spec.accounts, &mut roster);
         Ok(Self { identity, image, roster, bash })
     }
 
@@ -196,43 +222,23 @@ impl Cast {
     }
 }
 
-/// Makes a folder whose name no other sandbox has. Where sandboxes have ranges of ids, the range
-/// is the name, so that two never share one.
-fn claim(place: &Place<'_>, accounts: &Accounts) -> Result<(String, Identity, Folder), StepFailed> {
-    let failed = |error: io::Error| StepFailed::new("make the sandbox's folder", error);
-    for _ in 0..64 {
-        let (number, identity) = if place.private {
-            let base = any_range().map_err(failed)?;
-            let own = place.options.left_out().stands(Fence::User.name());
-            (u64::from(base), Identity::private(if own { base } else { 0 }))
-        } else {
-            let random = getrandom::u64().map_err(io::Error::other).map_err(failed)?;
-            (random, one_user(accounts)?)
-        };
-        let identity = identity.with_root_commands(accounts.as_root);
-        let id = format!("{number:016x}");
-        // Ids are drawn again once a sandbox is gone, but a control group of it may not be yet.
-        if place.prepared.cgroups.has_leftovers(&id) {
-            continue;
-        }
-        match Folder::create(place.sandboxes, &id) {
-            Ok(folder) => return Ok((id, identity, folder)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
-        }
+/// Removes what of an ended sandbox's folder belongs to ids that the host lends: from within a
+/// namespace in which there is nothing but that folder.
+pub(crate) fn clear(prepared: &Prepared, folder: &Path) -> io::Result<()> {
+    let Ok(ids) = prepared.lending.ids() else {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    };
+    let identity = Identity::lent(ids.everything());
+    // What the host lacks was allowed to be missing, or there would be no sandbox here.
+    let missing = prepared.lacking();
+    let confinement = Confinement { prepared, identity: &identity, missing: &missing };
+    let job = folder_job::start(&confinement, folder, FolderJob::Clear);
+    match job.map_err(io::Error::other)?.finish(&mut io::empty())? {
+        Ok(FolderJobReport::Done { .. }) => Ok(()),
+        Ok(FolderJobReport::Failed { errno, .. }) => Err(io::Error::from_raw_os_error(errno)),
+        Ok(FolderJobReport::Refused { reason, .. }) => Err(io::Error::other(reason)),
+        Err(failed) => Err(io::Error::other(failed)),
     }
-    Err(StepFailed::new("make the sandbox's folder", "all names are taken; run the reaper"))
-}
-
-/// The caller himself, who can be nobody else's host.
-fn one_user(accounts: &Accounts) -> Result<Identity, StepFailed> {
-    if roster::asks_for_others(accounts) {
-        return Err(StepFailed::unsupported(
-            "have users beside `agent`, since the caller has no ids for them: run as root (ranges \
-             of /etc/subuid are not used yet)",
-        ));
-    }
-    Ok(Identity::caller())
 }
 
 fn start(
@@ -307,7 +313,7 @@ fn notes(spec: &SandboxSpec, cast: &Cast) -> Vec<SandboxNote> {
     if spec.accounts.as_root {
         notes.push(SandboxNote::CommandsAreRoot);
     }
-    if cast.image.is_some() && cast.identity.is_one_user() {
+    if cast.image.is_some() && !cast.identity.is_private() {
         notes.push(SandboxNote::OneOwner);
     }
     notes

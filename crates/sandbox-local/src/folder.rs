@@ -104,6 +104,10 @@ impl Folder {
         }
         let home = homes.join(name);
         fs::DirBuilder::new().mode(0o700).create(&home)?;
+        if !identity.is_private() {
+            // It may have got the group of the folder above, which nobody inside has.
+            chown(&home, None, Some(rustix::process::getegid().as_raw()))?;
+        }
         give(&home, identity.on_host(uid))
     }
 
@@ -185,10 +189,17 @@ impl Folder {
         UnixStream::connect(socket_address(self.held.as_raw_fd())).is_ok()
     }
 
-    /// Removes it with everything in it, and the sandbox's control groups.
-    pub(crate) fn remove(self) -> io::Result<()> {
+    /// Removes it with everything in it, and the sandbox's control groups. `clear` is called for
+    /// what belongs to others than the caller.
+    pub(crate) fn remove(self, clear: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         limits::remove_recorded(&self.path)?;
-        remove_tree(&self.path)
+        match remove_tree(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                clear(&self.path)?;
+                remove_tree(&self.path)
+            }
+            done => done,
+        }
     }
 }
 

@@ -153,9 +153,7 @@ fn plan(confinement: &Confinement<'_>, folder: &Path, job: &str) -> Plan {
     plan.push("enter the folder", &Step::ChangeDir(folder));
     plan.relies_on(Some(Fence::User));
     let guest = identity.guest();
-    let leave_groups = !identity.is_one_user();
-    let become_user = Step::BecomeUser { uid: guest, gid: guest, leave_groups };
-    plan.push("become the owner of the folder", &become_user);
+    plan.push("become the owner of the folder", &identity.become_guest());
     plan.push("leave the caller's session", &Step::NewSession);
     plan.relies_on(Some(Fence::Mount));
     plan.push("move into the folder", &Step::PivotRoot);

@@ -2,14 +2,16 @@
 //!
 //! Inside, commands are always user and group [`AGENT`]. As root on the host each sandbox has a
 //! range of ids of its own, so that two sandboxes are strangers to each other and neither is
-//! anybody on the host; its guest is root in its own user namespace only. An ordinary user can map
-//! nobody but himself: guest and commands are both he.
+//! anybody on the host; its guest is root in its own user namespace only. An ordinary user to whom
+//! the host lends ids is whom commands run as; the guest, and everybody else, is somebody of the
+//! lent ids. Another can map nobody but himself: guest and commands are both he.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::plan::Namespaces;
+use crate::plan::{Namespaces, Step};
+use crate::subordinate::Maps;
 
 /// The user and group that commands run as, as seen inside.
 pub(crate) const AGENT: u32 = 1000;
@@ -27,7 +29,7 @@ pub(crate) const PROBE_BASE: u32 = LAST_BASE;
 pub(crate) const IMAGE_BASE: u32 = LAST_BASE + RANGE;
 
 /// The user that the guest is where commands are root: somebody whom no image has.
-const GUEST_BESIDE_ROOT: u32 = RANGE - 1;
+pub(crate) const GUEST_BESIDE_ROOT: u32 = RANGE - 1;
 
 /// Who a sandbox is on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(crate) enum Kind {
         /// His group.
         gid: u32,
     },
+    /// The caller, and ids that the host lends him.
+    Lent(Maps),
 }
 
 impl Identity {
@@ -69,6 +73,11 @@ impl Identity {
         Self { kind, as_root: false }
     }
 
+    /// The caller, and ids that the host lends him.
+    pub(crate) fn lent(maps: Maps) -> Self {
+        Self { kind: Kind::Lent(maps), as_root: false }
+    }
+
     /// The same with commands that are user 0 inside.
     pub(crate) fn with_root_commands(self, as_root: bool) -> Self {
         Self { as_root, ..self }
@@ -77,6 +86,11 @@ impl Identity {
     /// Whether guest and commands are the same, and there can be nobody else.
     pub(crate) fn is_one_user(&self) -> bool {
         matches!(self.kind, Kind::Caller { .. })
+    }
+
+    /// Whether the caller can give files to those inside, being above them.
+    pub(crate) fn is_private(&self) -> bool {
+        matches!(self.kind, Kind::Private { .. })
     }
 
     /// What a sandbox of this process would be.
@@ -99,8 +113,11 @@ impl Identity {
                     uid_map: format!("{inside} {uid} 1\n"),
                     gid_map: format!("{inside} {gid} 1\n"),
                     deny_setgroups: true,
-                    shifted: None,
+                    ..Namespaces::default()
                 }
+            }
+            Kind::Lent(maps) => {
+                Namespaces { flags, mapped_outside: Some(maps.clone()), ..Namespaces::default() }
             }
         }
     }
@@ -108,18 +125,31 @@ impl Identity {
     /// The guest's user and group, as seen inside.
     pub(crate) fn guest(&self) -> u32 {
         match (&self.kind, self.as_root) {
-            (Kind::Private { .. }, false) | (Kind::Caller { .. }, true) => 0,
+            (Kind::Private { .. } | Kind::Lent(_), false) | (Kind::Caller { .. }, true) => 0,
             // Commands that are root are still kept from the guest's own.
-            (Kind::Private { .. }, true) => GUEST_BESIDE_ROOT,
+            (Kind::Private { .. } | Kind::Lent(_), true) => GUEST_BESIDE_ROOT,
             (Kind::Caller { .. }, false) => AGENT,
         }
     }
 
-    /// Somebody inside, on the host; absent: the caller.
+    /// The step by which the first process becomes the guest's user.
+    pub(crate) fn become_guest(&self) -> Step<'static> {
+        let guest = self.guest();
+        Step::BecomeUser {
+            uid: guest,
+            gid: guest,
+            leave_groups: !self.is_one_user(),
+            // One that is root already would lose all that it may by becoming somebody else.
+            from_root: self.as_root && matches!(self.kind, Kind::Lent(_)),
+        }
+    }
+
+    /// Somebody inside, on the host, if the caller can give him files; absent: they stay the
+    /// caller's, who is whom commands run as, or are given away inside.
     pub(crate) fn on_host(&self, inside: u32) -> Option<u32> {
         match self.kind {
             Kind::Private { base } => Some(base + inside),
-            Kind::Caller { .. } => None,
+            Kind::Caller { .. } | Kind::Lent(_) => None,
         }
     }
 

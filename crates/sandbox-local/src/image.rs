@@ -8,7 +8,6 @@ use moat_sandbox::RootFilesystem;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
 
-use crate::identity::Identity;
 use crate::launcher::StepFailed;
 use crate::root::ImageRoot;
 
@@ -31,10 +30,10 @@ pub(crate) struct OpenImage {
 }
 
 /// Opens the image, if one is asked for. `state` is where sandboxes are: a folder that holds it is
-/// no image.
+/// no image. `shift` says how owners on disk become the sandbox's, from the owner of the folder.
 pub(crate) fn open(
     root: &RootFilesystem,
-    identity: &Identity,
+    shift: impl FnOnce(u32) -> Option<String>,
     state: &Path,
 ) -> Result<Option<OpenImage>, StepFailed> {
     let RootFilesystem::Image { folder, writable, .. } = root else { return Ok(None) };
@@ -52,7 +51,7 @@ pub(crate) fn open(
         root: ImageRoot {
             folder: folder.clone(),
             writable: *writable,
-            shift: identity.shift(owner),
+            shift: shift(owner),
             bundles: Vec::new(),
         },
         fd,

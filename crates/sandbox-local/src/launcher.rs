@@ -12,11 +12,12 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType, recv, sendmsg, socketpair,
+    SocketType, recv, send as send_word, sendmsg, socketpair,
 };
 
 use crate::fences::Fence;
 use crate::plan::Plan;
+use crate::subordinate::{MAP_IDS, MapFailed, Maps, NoIds};
 
 /// The launcher program for this host.
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/moat-launcher"));
@@ -54,7 +55,8 @@ impl SealedProgram {
 }
 
 /// A step of a plan that failed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot {step}: {message}")]
 pub(crate) struct StepFailed {
     /// Completes the sentence "cannot …".
     pub(crate) step: String,
@@ -64,11 +66,19 @@ pub(crate) struct StepFailed {
     pub(crate) fence: Option<Fence>,
     /// What is asked for cannot be had here, which the message says.
     pub(crate) unsupported: bool,
+    /// The ids that the host lends cannot be used after all.
+    pub(crate) no_ids: Option<Box<NoIds>>,
 }
 
 impl StepFailed {
     pub(crate) fn new(step: impl Into<String>, error: impl ToString) -> Self {
-        Self { step: step.into(), message: error.to_string(), fence: None, unsupported: false }
+        Self {
+            step: step.into(),
+            message: error.to_string(),
+            fence: None,
+            unsupported: false,
+            no_ids: None,
+        }
     }
 
     /// `what` completes the sentence "the sandbox cannot …".
@@ -142,7 +152,12 @@ fn listen(control: &OwnedFd, plan: &Plan) -> Result<i32, StepFailed> {
         let [kind, first, second] = words(&report);
         match (length, kind) {
             (0, _) => break,
-            (12, 1) => process = i32::try_from(first).ok(),
+            (12, 1) => {
+                process = i32::try_from(first).ok();
+                if let Some((pid, maps)) = process.zip(plan.mapped_outside()) {
+                    map(control, pid, maps).inspect_err(|_| end(process))?;
+                }
+            }
             (12, 2) => {
                 end(process);
                 let (step, fence) = plan.name(first);
@@ -153,6 +168,18 @@ fn listen(control: &OwnedFd, plan: &Plan) -> Result<i32, StepFailed> {
         }
     }
     process.ok_or_else(|| StepFailed::new("run the launcher", "it ended at once"))
+}
+
+/// Has the maps of the first process's namespace written, and tells the launcher.
+fn map(control: &OwnedFd, pid: i32, maps: &Maps) -> Result<(), StepFailed> {
+    maps.programs.map(pid, maps).map_err(|failed| match failed {
+        MapFailed::Refused(why) => {
+            StepFailed { no_ids: Some(Box::new(why.clone())), ..StepFailed::new(MAP_IDS, why) }
+        }
+        MapFailed::System(said) => StepFailed::new(MAP_IDS, said),
+    })?;
+    let told = send_word(control, &[1], SendFlags::NOSIGNAL);
+    told.map(drop).map_err(|error| StepFailed::new("have the launcher go on", error))
 }
 
 /// Ends a first process whose making failed; it has not run any program yet.

@@ -6,7 +6,7 @@
 //! everything goes over the guest's socket, which this crate does not look into.
 //!
 //! Everything that is decided is decided here, in safe code: what is shown and where (`system`,
-//! `toolchains`), who is who (`identity`), which system calls are answered (`seccomp`), what the
+//! `toolchains`), who is who (`identity`, `subordinate`), which system calls are answered (`seccomp`), what the
 //! guest keeps (`capabilities`), what may be used (`limits`). The launcher only does. This crate must not know runs, models or
 //! journals, reads no environment and looks for no home folder: [`LocalOptions`] says what it is to
 //! know.
@@ -34,10 +34,12 @@ mod remove;
 mod root;
 mod sandbox;
 mod seccomp;
+mod subordinate;
 mod system;
 mod toolchains;
 mod trust;
 mod unpacker;
+mod users;
 
 pub use fences::{Fence, FenceState, FenceStatus, UnknownFence};
 #[cfg(feature = "mutations")]
@@ -47,3 +49,4 @@ pub use options::LocalOptions;
 pub use provider::LocalProvider;
 pub use toolchains::TOOLCHAIN_VARIABLES;
 pub use unpacker::LocalUnpacker;
+pub use users::{UsersState, UsersStatus};

@@ -128,6 +128,7 @@ fn pids_rlimit(pids: u64, identity: &Identity) -> Option<u64> {
     match identity.kind {
         Kind::Private { .. } => Some(pids),
         Kind::Caller { uid: 0, .. } => None,
+        Kind::Lent(_) => counts_per_namespace().then_some(pids),
         // The guest is the same user.
         Kind::Caller { .. } => counts_per_namespace().then(|| pids.saturating_add(1)),
     }

@@ -25,6 +25,9 @@ pub struct LocalOptions {
     /// Control groups are used where the caller can make them. Without them memory is held by a
     /// watcher, and a share of the processor by nobody.
     pub control_groups: bool,
+    /// Ranges of ids that `/etc/subuid` and `/etc/subgid` give the caller are used, where he is an
+    /// ordinary user: for the guest, and for users beside the one that commands run as.
+    pub subordinate_ids: bool,
     /// Bytes of output that the guest keeps per process until they are acknowledged.
     pub output_spool: u32,
     /// What a test leaves out of sandboxes.
@@ -41,6 +44,7 @@ impl LocalOptions {
             toolchain_variables: BTreeMap::new(),
             limits: SandboxLimits::default(),
             control_groups: true,
+            subordinate_ids: true,
             output_spool: 4 << 20,
             #[cfg(feature = "mutations")]
             left_out: LeftOut::default(),

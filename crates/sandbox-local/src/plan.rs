@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::fences::Fence;
+use crate::subordinate::{MAP_IDS, Maps};
 
 /// Descriptors by the numbers that a plan gives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,14 @@ pub(crate) enum Step<'a> {
         uid: u32,
         gid: u32,
         leave_groups: bool,
+        /// The process is root of its user namespace, and is to keep what it may.
+        from_root: bool,
+    },
+    /// Gives what is in the slot to somebody inside.
+    Own {
+        slot: Slot,
+        uid: u32,
+        gid: u32,
     },
     KeepCapabilities {
         keep: u64,
@@ -157,6 +166,8 @@ pub(crate) struct Namespaces {
     pub(crate) gid_map: String,
     /// Forbids `setgroups`, without which an ordinary user may map no group.
     pub(crate) deny_setgroups: bool,
+    /// The maps, where programs with more rights write them instead of the launcher.
+    pub(crate) mapped_outside: Option<Maps>,
     /// A tree of the host that is to come into [`Slot::SHIFTED`], and how its owners are shifted:
     /// in the form of a `uid_map`, from owners on disk to owners on this host.
     pub(crate) shifted: Option<(PathBuf, String)>,
@@ -174,6 +185,7 @@ pub(crate) struct Plan {
     fence: Option<Fence>,
     next_slot: u32,
     old_kernel: bool,
+    mapped_outside: Option<Maps>,
     #[cfg(feature = "mutations")]
     left_out: crate::left_out::LeftOut,
 }
@@ -181,9 +193,10 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(namespaces: &Namespaces) -> Self {
         let mut bytes = Vec::with_capacity(48 * 1024);
-        bytes.extend_from_slice(b"MOATPLN1");
+        bytes.extend_from_slice(b"MOATPLN2");
         bytes.extend_from_slice(&namespaces.flags.to_le_bytes());
         put_u32(&mut bytes, namespaces.deny_setgroups.into());
+        put_u32(&mut bytes, namespaces.mapped_outside.is_some().into());
         put_bytes(&mut bytes, namespaces.uid_map.as_bytes());
         put_bytes(&mut bytes, namespaces.gid_map.as_bytes());
         let (shifted, map) = namespaces.shifted.clone().unwrap_or_default();
@@ -195,6 +208,7 @@ impl Plan {
             fence: None,
             next_slot: Slot::FIRST_FREE,
             old_kernel: false,
+            mapped_outside: namespaces.mapped_outside.clone(),
             #[cfg(feature = "mutations")]
             left_out: crate::left_out::LeftOut::default(),
         }
@@ -241,6 +255,11 @@ impl Plan {
         &self.bytes
     }
 
+    /// The maps that somebody else than the launcher has to write.
+    pub(crate) fn mapped_outside(&self) -> Option<&Maps> {
+        self.mapped_outside.as_ref()
+    }
+
     /// What a step is called, and the fence that it relies on.
     pub(crate) fn name(&self, step: u32) -> (Cow<'static, str>, Option<Fence>) {
         let user = Some(Fence::User);
@@ -253,6 +272,7 @@ impl Plan {
             0xffff_0006 => ("map group ids".into(), user),
             SHIFT => (SHIFT_OWNERS.into(), None),
             0xffff_0008 => ("enter a control group".into(), None),
+            0xffff_0009 => (MAP_IDS.into(), None),
             _ => match self.names.get(step as usize) {
                 Some((name, fence)) => (name.clone(), *fence),
                 None => ("end the plan".into(), None),
@@ -314,9 +334,10 @@ fn encode(step: &Step<'_>, old_kernel: bool, to: &mut Vec<u8>) -> u32 {
             to.extend_from_slice(&soft.to_le_bytes());
             to.extend_from_slice(&hard.to_le_bytes());
         }),
-        Step::BecomeUser { uid, gid, leave_groups } => {
-            put(to, 16, |to| put_numbers(to, &[*uid, *gid, (*leave_groups).into()]))
-        }
+        Step::BecomeUser { uid, gid, leave_groups, from_root } => put(to, 16, |to| {
+            put_numbers(to, &[*uid, *gid, (*leave_groups).into(), (*from_root).into()]);
+        }),
+        Step::Own { slot, uid, gid } => put(to, 29, |to| put_numbers(to, &[slot.0, *uid, *gid])),
         Step::KeepCapabilities { keep, through_exec } => put(to, 17, |to| {
             to.extend_from_slice(&keep.to_le_bytes());
             put_u32(to, (*through_exec).into());

@@ -1,14 +1,17 @@
 //! What a provider needs for every sandbox and finds or makes only once.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use moat_sandbox::{GuestError, SandboxError};
 
+use crate::fences::Fence;
 use crate::launcher::{SealedProgram, StepFailed};
 use crate::limits::Cgroups;
 use crate::options::LocalOptions;
 use crate::seccomp::{self, Filter};
+use crate::subordinate::Lending;
 use crate::system::{self, Shown};
 use crate::toolchains::Toolchains;
 use crate::trust::HostTrust;
@@ -24,7 +27,11 @@ pub(crate) struct Prepared {
     pub(crate) cgroups: Cgroups,
     /// Whether the host has `bash`.
     pub(crate) bash: bool,
+    /// Ids that the host lends the caller.
+    pub(crate) lending: Lending,
     trust: OnceLock<HostTrust>,
+    /// Fences that this host was found to lack.
+    lacking: Mutex<BTreeSet<Fence>>,
 }
 
 impl Prepared {
@@ -42,8 +49,20 @@ impl Prepared {
                 false => Cgroups::none("control groups are switched off"),
             },
             bash: Path::new("/bin/bash").exists(),
+            lending: Lending::find(options.subordinate_ids),
             trust: OnceLock::new(),
+            lacking: Mutex::default(),
         })
+    }
+
+    /// Fences that this host was found to lack.
+    pub(crate) fn lacking(&self) -> BTreeSet<Fence> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// This host was found to lack these.
+    pub(crate) fn lacks(&self, fences: &BTreeSet<Fence>) {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).extend(fences);
     }
 
     /// What the host trusts; read when the first sandbox has an authority of its own.

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use crate::options::LocalOptions;
 use crate::prepared::Prepared;
 use crate::reap;
 use crate::sandbox::LocalSandbox;
+use crate::users::{self, UsersStatus};
 
 /// How long a guest that does not answer any more may take to be gone.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
@@ -38,9 +39,7 @@ pub(crate) struct Shared {
     sandboxes: PathBuf,
     /// Whether the caller may map ranges of ids, or only himself.
     private: bool,
-    prepared: OnceLock<Prepared>,
-    /// Fences that this host was found to lack.
-    lacking: Mutex<BTreeSet<Fence>>,
+    prepared: OnceLock<Arc<Prepared>>,
 }
 
 impl LocalProvider {
@@ -57,13 +56,7 @@ impl LocalProvider {
         let state = |error| setup(&format!("make `{}`", options.state_dir.display()), error);
         let sandboxes = make(&sandboxes).map_err(state)?;
         let private = can_map_ranges(Path::new("/proc"));
-        let shared = Shared {
-            options,
-            sandboxes,
-            private,
-            prepared: OnceLock::new(),
-            lacking: Mutex::default(),
-        };
+        let shared = Shared { options, sandboxes, private, prepared: OnceLock::new() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -83,6 +76,15 @@ impl LocalProvider {
     pub fn limits(&self) -> Result<Vec<LimitStatus>, SandboxError> {
         let identity = self.shared.identity();
         Ok(limits::status(&self.shared.prepared()?.cgroups, &identity))
+    }
+
+    /// Who there can be in sandboxes of this host. Tries it, which takes some milliseconds, and
+    /// blocks for that long.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`] if what sandboxes need cannot be prepared.
+    pub fn users(&self) -> Result<UsersStatus, SandboxError> {
+        Ok(users::status(self.shared.prepared()?, self.shared.private))
     }
 
     /// The kinds of toolchains in the caller's home that sandboxes show.
@@ -110,7 +112,8 @@ impl LocalProvider {
         if self.shared.options.control_groups {
             limits::sweep();
         }
-        reap::reap(&self.shared.sandboxes).map_err(|error| setup("look for ended sandboxes", error))
+        reap::reap(&self.shared.sandboxes, |folder| self.shared.remove(folder))
+            .map_err(|error| setup("look for ended sandboxes", error))
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -183,15 +186,15 @@ async fn connect(path: &Path, epoch: Epoch) -> Result<GuestClient, SandboxError>
 }
 
 impl Shared {
-    fn prepared(&self) -> Result<&Prepared, StepFailed> {
+    fn prepared(&self) -> Result<&Arc<Prepared>, StepFailed> {
         if let Some(prepared) = self.prepared.get() {
             return Ok(prepared);
         }
-        let made = Prepared::new(&self.options)?;
+        let made = Arc::new(Prepared::new(&self.options)?);
         Ok(self.prepared.get_or_init(|| made))
     }
 
-    fn place<'a>(&'a self, prepared: &'a Prepared, limits: SandboxLimits) -> Place<'a> {
+    fn place<'a>(&'a self, prepared: &'a Arc<Prepared>, limits: SandboxLimits) -> Place<'a> {
         Place {
             options: &self.options,
             sandboxes: &self.sandboxes,
@@ -221,11 +224,12 @@ impl Shared {
     pub(crate) fn with_missing<T>(
         &self,
         allow_missing: &[String],
-        work: impl Fn(&Prepared, &BTreeSet<Fence>) -> Result<T, StepFailed>,
+        work: impl Fn(&Arc<Prepared>, &BTreeSet<Fence>) -> Result<T, StepFailed>,
     ) -> Result<T, SandboxError> {
         let allowed = allowed(allow_missing)?;
         let prepared = self.prepared()?;
-        let mut missing: BTreeSet<Fence> = self.lacking().intersection(&allowed).copied().collect();
+        let mut missing: BTreeSet<Fence> =
+            prepared.lacking().intersection(&allowed).copied().collect();
         let failed = match work(prepared, &missing) {
             Ok(done) => return Ok(done),
             Err(failed) => failed,
@@ -246,12 +250,8 @@ impl Shared {
             return Err(failed.into());
         }
         let done = work(prepared, &missing)?;
-        self.lacking().extend(&missing);
+        prepared.lacks(&missing);
         Ok(done)
-    }
-
-    fn lacking(&self) -> std::sync::MutexGuard<'_, BTreeSet<Fence>> {
-        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a sandbox would be. Nothing is made that would belong to the range, so any serves.
@@ -291,6 +291,14 @@ impl Shared {
         process.is_none_or(|process| process.wait(patience))
     }
 
+    /// Removes the folder of a sandbox that has ended.
+    fn remove(&self, folder: Folder) -> std::io::Result<()> {
+        folder.remove(|path| {
+            let prepared = self.prepared().map_err(std::io::Error::other)?;
+            create::clear(prepared, path)
+        })
+    }
+
     fn destroy(&self, handle: &Handle) -> Result<(), SandboxError> {
         let path = self.sandboxes.join(handle.id());
         let Some(record) = self.record(handle) else { return Ok(()) };
@@ -299,7 +307,7 @@ impl Shared {
         }
         let remove = || -> std::io::Result<()> {
             match Folder::hold(&path) {
-                Ok(Some(folder)) => folder.remove()?,
+                Ok(Some(folder)) => self.remove(folder)?,
                 // A reaper is at it.
                 Ok(None) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -11,20 +11,25 @@ use crate::handle::is_id;
 /// Longer than anyone takes between making a folder and holding it.
 const TIME_TO_HOLD: Duration = Duration::from_secs(30);
 
-/// One pass over all sandboxes.
-pub(crate) fn reap(sandboxes: &Path) -> io::Result<usize> {
+/// One pass over all sandboxes; `remove` removes a folder that somebody has taken hold of.
+pub(crate) fn reap(
+    sandboxes: &Path,
+    remove: impl Fn(Folder) -> io::Result<()>,
+) -> io::Result<usize> {
     let mut removed = 0;
     for entry in fs::read_dir(sandboxes)? {
         let entry = entry?;
         // What cannot be removed now is tried again in the next pass.
-        if is_id(&entry.file_name().to_string_lossy()) && reap_one(&entry.path()).unwrap_or(false) {
+        if is_id(&entry.file_name().to_string_lossy())
+            && reap_one(&entry.path(), &remove).unwrap_or(false)
+        {
             removed += 1;
         }
     }
     Ok(removed)
 }
 
-fn reap_one(path: &Path) -> io::Result<bool> {
+fn reap_one(path: &Path, remove: impl Fn(Folder) -> io::Result<()>) -> io::Result<bool> {
     // Whoever makes or ends a sandbox holds its folder.
     let Some(folder) = Folder::hold(path)? else { return Ok(false) };
     let lives = match read_record(path) {
@@ -35,6 +40,6 @@ fn reap_one(path: &Path) -> io::Result<bool> {
     if lives {
         return Ok(false);
     }
-    folder.remove()?;
+    remove(folder)?;
     Ok(true)
 }

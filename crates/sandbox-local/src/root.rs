@@ -147,6 +147,7 @@ pub(crate) fn plan(parts: &Parts<'_>) -> Plan {
     #[cfg(feature = "mutations")]
     parts.left_out.open_leak(&mut plan);
     begin_root(&mut plan, parts);
+    give_homes(&mut plan, parts, &sources);
 
     match parts.image {
         Some(image) => image::make(&mut plan, parts, &sources, image),
@@ -298,12 +299,21 @@ fn begin_root(plan: &mut Plan, parts: &Parts<'_>) {
     );
     plan.push("enter the empty root", &Step::ChangeDir(parts.folder));
     plan.relies_on(Some(Fence::User));
-    let leave_groups = !parts.identity.is_one_user();
-    plan.push(
-        "become a user of the sandbox",
-        &Step::BecomeUser { uid: guest, gid: guest, leave_groups },
-    );
+    plan.push("become a user of the sandbox", &parts.identity.become_guest());
     plan.push("leave the caller's session", &Step::NewSession);
+    plan.relies_on(Some(Fence::Mount));
+}
+
+/// Homes of others become theirs, where that can be done inside only.
+fn give_homes(plan: &mut Plan, parts: &Parts<'_>, sources: &Sources<'_>) {
+    if parts.identity.is_private() || parts.identity.is_one_user() {
+        return;
+    }
+    plan.relies_on(Some(Fence::User));
+    for ((slot, name), (_, uid)) in sources.homes.iter().zip(parts.roster.homes()) {
+        let step = Step::Own { slot: *slot, uid, gid: uid };
+        plan.push(format!("give `{name}` a home"), &step);
+    }
     plan.relies_on(Some(Fence::Mount));
 }
 

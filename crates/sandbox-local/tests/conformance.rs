@@ -1,4 +1,5 @@
-//! The local provider does what every provider has to do, as root and as an ordinary user.
+//! The local provider does what every provider has to do, as root, as an ordinary user, and as one whom
+//! the host lends ids.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod support;
@@ -14,6 +15,11 @@ fn conforms_as_root() {
 #[test]
 fn conforms_as_ordinary_user() {
     support::as_ordinary_user("conforms_as_ordinary_user", conforms);
+}
+
+#[test]
+fn conforms_as_user_with_subuids() {
+    support::as_user_with_subuids("conforms_as_user_with_subuids", conforms);
 }
 
 fn conforms() {

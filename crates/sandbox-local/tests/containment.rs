@@ -1,4 +1,5 @@
-//! Nothing of the host can be reached from a command, as root and as an ordinary user.
+//! Nothing of the host can be reached from a command, as root, as an ordinary user, and as one
+//! whom the host lends ids.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -29,6 +30,20 @@ fn contains_as_root() {
 fn contains_as_ordinary_user() {
     support::as_ordinary_user("contains_as_ordinary_user", || {
         suite::on_terminal("contains_as_ordinary_user", || on_runtime(contains));
+    });
+}
+
+#[test]
+fn contains_as_user_with_subuids() {
+    support::as_user_with_subuids("contains_as_user_with_subuids", || {
+        suite::on_terminal("contains_as_user_with_subuids", || on_runtime(contains));
+    });
+}
+
+#[test]
+fn dies_with_its_first_process_as_user_with_subuids() {
+    support::as_user_with_subuids("dies_with_its_first_process_as_user_with_subuids", || {
+        on_runtime(dies);
     });
 }
 

@@ -31,6 +31,12 @@ fn cycles_leave_nothing_behind_as_ordinary_user() {
     support::as_ordinary_user(NAME, || run(NAME));
 }
 
+#[test]
+fn cycles_leave_nothing_behind_as_user_with_subuids() {
+    const NAME: &str = "cycles_leave_nothing_behind_as_user_with_subuids";
+    support::as_user_with_subuids(NAME, || run(NAME));
+}
+
 fn run(name: &str) {
     match std::env::var_os(STATE) {
         Some(state) => runtime().block_on(cycle(Path::new(&state))),
@@ -131,7 +137,12 @@ fn cycles(name: &str) {
 fn guests(state: &Path) -> Vec<PathBuf> {
     let root = rustix::process::geteuid().is_root();
     let state = state.to_string_lossy();
-    let own = format!("\nUid:\t{}\t", rustix::process::geteuid().as_raw());
+    let lent = support::own_range().unwrap_or_default();
+    let is_own = |status: &str| {
+        let uid = status.lines().find_map(|line| line.strip_prefix("Uid:\t")?.split('\t').next());
+        let uid = uid.and_then(|uid| uid.parse().ok());
+        uid.is_some_and(|uid| uid == rustix::process::geteuid().as_raw() || lent.contains(&uid))
+    };
     let all = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
     let text = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
     all.filter(|process| {
@@ -140,7 +151,7 @@ fn guests(state: &Path) -> Vec<PathBuf> {
             && if root {
                 text(process.join("mountinfo")).contains(&*state)
             } else {
-                status.contains(&own)
+                is_own(&status)
             }
     })
     .collect()

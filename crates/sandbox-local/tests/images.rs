@@ -1,4 +1,4 @@
-//! Sandboxes on images, as root and as an ordinary user.
+//! Sandboxes on images, as root, as an ordinary user, and as one whom the host lends ids.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -25,34 +25,46 @@ use support::inside::Inside;
 /// A static shell with the usual small programs.
 const BUSYBOX: &str = "/bin/busybox";
 
-fn both(name: &str, root: bool, body: impl AsyncFnOnce()) {
+/// Runs a test as somebody.
+type As = fn(&str, &mut dyn FnMut());
+
+fn run_as(name: &str, somebody: As, body: impl AsyncFn()) {
     if !Path::new(BUSYBOX).exists() {
         support::skip(name, "needs /bin/busybox (Debian: busybox-static)");
         return;
     }
-    let on_runtime = || {
+    let mut on_runtime = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(body());
     };
-    if root {
-        support::as_root(name, on_runtime);
-    } else {
-        support::as_ordinary_user(name, on_runtime);
-    }
+    somebody(name, &mut on_runtime);
 }
 
 macro_rules! as_both {
     ($($as_root:ident $as_user:ident $body:ident;)+) => { $(
         #[test]
         fn $as_root() {
-            both(stringify!($as_root), true, $body);
+            run_as(stringify!($as_root), |name, body| support::as_root(name, body), $body);
         }
 
         #[test]
         fn $as_user() {
-            both(stringify!($as_user), false, $body);
+            run_as(stringify!($as_user), |name, body| support::as_ordinary_user(name, body), $body);
         }
     )+ };
+}
+
+#[test]
+fn an_image_is_the_root_as_user_with_subuids() {
+    let name = "an_image_is_the_root_as_user_with_subuids";
+    run_as(name, |name, body| support::as_user_with_subuids(name, body), an_image_is_the_root);
+}
+
+#[test]
+fn commands_are_root_of_an_image_as_user_with_subuids() {
+    let name = "commands_are_root_of_an_image_as_user_with_subuids";
+    let body = commands_are_root_of_an_image;
+    run_as(name, |name, body| support::as_user_with_subuids(name, body), body);
 }
 
 as_both! {
@@ -228,6 +240,8 @@ async fn commands_are_root_of_an_image() {
     })
     .await;
     let is_root = rustix::process::geteuid().is_root();
+    // Whether there is anybody beside the one that commands run as.
+    let has_others = is_root || support::own_range().is_some();
     let notes = if is_root {
         vec![SandboxNote::CommandsAreRoot]
     } else {
@@ -248,7 +262,7 @@ async fn commands_are_root_of_an_image() {
         ("touch /bin/new && rm /bin/new && echo x:x:9:9::/:/ >> /etc/passwd", true),
         ("touch /etc/f && chmod 4755 /etc/f && chown 0:0 /etc/f", true),
         ("touch /workspace/w /home/agent/h", true),
-        ("touch /f && chown 2:2 /f && chmod 600 /f && cat /f", is_root),
+        ("touch /f && chown 2:2 /f && chmod 600 /f && cat /f", has_others),
         // Nothing that reaches beyond the image.
         ("mount -t tmpfs x /srv || mount -o remount,rw /proc/sys || mknod /d b 8 0", false),
         ("hostname other || ip link set lo down", false),
@@ -262,7 +276,7 @@ async fn commands_are_root_of_an_image() {
     }
     let (_, masks) = inside.sh("awk '/^Cap(Prm|Eff|Bnd)/ {print $2}' /proc/self/status").await;
     // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID; a lone user has less to do.
-    let expected = if is_root { "00000000000000fb\n" } else { "0000000000000002\n" };
+    let expected = if has_others { "00000000000000fb\n" } else { "0000000000000002\n" };
     assert_eq!(masks, expected.repeat(3));
     let (_, rest) = inside
         .sh("awk '/^(CapInh|CapAmb|NoNewPrivs|Seccomp):/ {print $2}' /proc/self/status")

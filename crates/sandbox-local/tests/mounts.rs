@@ -22,6 +22,12 @@ fn folders_of_the_host_are_seen_as_ordinary_user() {
     support::as_ordinary_user("folders_of_the_host_are_seen_as_ordinary_user", folders_are_seen);
 }
 
+#[test]
+fn folders_of_the_host_are_seen_as_user_with_subuids() {
+    const NAME: &str = "folders_of_the_host_are_seen_as_user_with_subuids";
+    support::as_user_with_subuids(NAME, folders_are_seen);
+}
+
 fn mount(source: &Path, target: &str, read_only: bool) -> FolderMount {
     let (source, target) = (source.to_owned(), PathBuf::from(target));
     FolderMount { source, target, read_only, owned: !read_only }

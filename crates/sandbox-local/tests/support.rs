@@ -16,6 +16,8 @@ use moat_sandbox_local::{LocalOptions, LocalProvider};
 
 /// A user that no host has.
 const ORDINARY: u32 = 61_234;
+/// The user with ranges of ids whom `scripts/setup` makes.
+const WITH_RANGES: &str = "moat-subuid";
 
 /// A value in the environment of the process that makes sandboxes.
 pub(crate) const MARKER: &str = "a-value-of-the-hosts-environment";
@@ -42,11 +44,59 @@ pub(crate) fn as_root(name: &str, body: impl FnOnce()) {
 
 /// Runs `body` as an ordinary user.
 pub(crate) fn as_ordinary_user(name: &str, body: impl FnOnce()) {
-    apart(name, is_root().then_some(ORDINARY), body);
+    apart(name, is_root().then_some((ORDINARY, ORDINARY)), body);
+}
+
+/// Runs `body` as an ordinary user whom the host lends ranges of ids.
+pub(crate) fn as_user_with_subuids(name: &str, body: impl FnOnce()) {
+    let programs = ["newuidmap", "newgidmap"];
+    if programs.iter().any(|name| !Path::new("/usr/bin").join(name).exists()) {
+        skip(name, "needs `newuidmap` and `newgidmap`; scripts/setup installs them");
+    } else if !is_root() {
+        let own = rustix::process::geteuid().as_raw();
+        match account(|_, uid| uid == own).filter(|(name, ..)| lent(name).is_some()) {
+            Some(_) => apart(name, None, body),
+            None => skip(name, "needs ranges in /etc/subuid and /etc/subgid, or root"),
+        }
+    } else if let Some((_, uid, gid)) =
+        account(|name, _| name == WITH_RANGES).filter(|(name, ..)| lent(name).is_some())
+    {
+        apart(name, Some((uid, gid)), body);
+    } else {
+        skip(name, "needs the user `moat-subuid`; scripts/setup makes it");
+    }
+}
+
+/// Name, user and group of somebody of the host.
+fn account(is_he: impl Fn(&str, u32) -> bool) -> Option<(String, u32, u32)> {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap();
+    text.lines().find_map(|line| {
+        let parts: Vec<&str> = line.split(':').collect();
+        let [name, _, uid, gid, ..] = parts[..] else { return None };
+        let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+        is_he(name, uid).then(|| (name.to_owned(), uid, gid))
+    })
+}
+
+/// The first range of users that the host lends somebody.
+fn lent(name: &str) -> Option<std::ops::Range<u32>> {
+    let text = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
+    text.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        let is_his = parts.next() == Some(name);
+        let (first, count): (u32, u32) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        is_his.then(|| first..first + count)
+    })
+}
+
+/// The range of users that the host lends this process's user.
+pub(crate) fn own_range() -> Option<std::ops::Range<u32>> {
+    let own = rustix::process::geteuid().as_raw();
+    account(|_, uid| uid == own).and_then(|(name, ..)| lent(&name))
 }
 
 /// Runs the test of this name again, as this user if one is given; there, runs `body`.
-fn apart(name: &str, user: Option<u32>, body: impl FnOnce()) {
+fn apart(name: &str, user: Option<(u32, u32)>, body: impl FnOnce()) {
     if std::env::var_os(MARKED).is_some() {
         body();
         return;
@@ -64,9 +114,9 @@ fn apart(name: &str, user: Option<u32>, body: impl FnOnce()) {
         .env(MARKED, MARKER)
         .env("TMPDIR", &scratch)
         .current_dir("/");
-    if let Some(user) = user {
-        chown(&scratch, Some(user), Some(user)).unwrap();
-        again.env("HOME", &scratch).uid(user).gid(user);
+    if let Some((user, group)) = user {
+        chown(&scratch, Some(user), Some(group)).unwrap();
+        again.env("HOME", &scratch).uid(user).gid(group);
     }
     let output = output_of(&mut again);
     println!("{}", String::from_utf8_lossy(&output.stdout));

@@ -73,7 +73,7 @@ const CHECKS: &[(&str, Check)] = checks! {
     network: none_unless_asked_for its_sockets_are_handed_over the_same_for_the_next_owner
         ports_inside nobody_listens;
     users: each_is_himself modes_hold_between_them processes_are_their_owners
-        none_without_being_asked_for commands_of_nobody_are_somebodys;
+        none_without_being_asked_for commands_of_nobody_are_somebodys owners_come_back;
     limits: output time processor_time memory disk one_file processes metered paused;
     lifecycle: boots_differ found_again earlier_owners_are_refused shutdown_is_final
         destroyed_is_gone ends_with_its_connection ends_after_its_grace strange_handles;

@@ -113,6 +113,16 @@ impl Roster {
         })
     }
 
+    /// Leaves out the users and groups that no number of the host stands for; whom commands run as
+    /// has one.
+    pub fn keep(&mut self, user: impl Fn(u32) -> bool, group: impl Fn(u32) -> bool) {
+        self.users.retain(|_, person| user(person.uid) && group(person.gid));
+        for person in self.users.values_mut().chain([&mut self.default]) {
+            person.groups.retain(|gid| group(*gid));
+        }
+        self.homes.retain(|(name, _)| self.users.contains_key(name));
+    }
+
     /// Homes that have to be made, and whose they are.
     pub fn homes(&self) -> impl Iterator<Item = (&str, u32)> {
         self.homes.iter().map(|(name, uid)| (name.as_str(), *uid))

@@ -110,7 +110,7 @@ impl Files {
             // Commands read it and do not write it, so it belongs to the guest.
             Root::Outputs => None,
         };
-        Ok(Beneath { root: self.dir(root).fd.as_fd(), resolver: &self.resolver, _as: assumed })
+        Ok(Beneath { root: self.dir(root).fd.as_fd(), resolver: &self.resolver, assumed })
     }
 
     pub(crate) fn stat(&self, root: Root, path: &RawBytes) -> Result<Option<StatRecord>, Failure> {
@@ -220,7 +220,7 @@ impl Files {
 struct Beneath<'a> {
     root: BorrowedFd<'a>,
     resolver: &'a Resolver,
-    _as: Option<Assumed<'a>>,
+    assumed: Option<Assumed<'a>>,
 }
 
 impl Beneath<'_> {

@@ -4,7 +4,9 @@ mod engine;
 
 use std::io::Write as _;
 
-use moat_sandbox_local::{FenceState, FenceStatus, LimitState, LimitStatus};
+use moat_sandbox_local::{
+    FenceState, FenceStatus, LimitState, LimitStatus, UsersState, UsersStatus,
+};
 use serde_json::{Value, json};
 
 use crate::cli::{DoctorArgs, Global};
@@ -18,6 +20,7 @@ pub(crate) async fn doctor(global: &Global, args: &DoctorArgs) -> anyhow::Result
     let provider = local_provider(&home)?;
     let fences = provider.fences()?;
     let limits = provider.limits()?;
+    let users = provider.users()?;
     let toolchains = provider.toolchains()?;
     let missing = fences.iter().any(|fence| fence.state == FenceState::Missing);
     let engine = if args.docker { Some(engine::look(&home, global.quiet).await) } else { None };
@@ -29,6 +32,7 @@ pub(crate) async fn doctor(global: &Global, args: &DoctorArgs) -> anyhow::Result
         let report = json!({
             "v": 1, "version": env!("CARGO_PKG_VERSION"), "ready": !missing, "fences": rows,
             "limits": limits,
+            "users": users_row(&users),
             "docker": engine.as_ref().map(engine::Engine::row),
             "toolchains": toolchains, "data_dir": home.data, "config_dir": home.config,
         });
@@ -37,6 +41,7 @@ pub(crate) async fn doctor(global: &Global, args: &DoctorArgs) -> anyhow::Result
         print(&mut out, &fences)?;
         writeln!(out, "\nlimits of sandboxes")?;
         print_limits(&mut out, &limits)?;
+        print_users(&mut out, &users)?;
         let found = if toolchains.is_empty() { "none".to_owned() } else { toolchains.join(", ") };
         writeln!(out, "\ntoolchains of your home that sandboxes see: {found}")?;
         if let Some(engine) = &engine {
@@ -102,6 +107,31 @@ fn limit_row(limit: &LimitStatus) -> Value {
         "detail": limit.detail,
         "remedy": limit.remedy,
     })
+}
+
+fn users_row(users: &UsersStatus) -> Value {
+    let state = match users.state {
+        UsersState::Private => "private",
+        UsersState::Lent => "lent",
+        UsersState::One => "one",
+    };
+    json!({ "state": state, "detail": users.detail, "remedy": users.remedy })
+}
+
+fn print_users(out: &mut impl std::io::Write, users: &UsersStatus) -> std::io::Result<()> {
+    let who = match users.state {
+        UsersState::Private => "a range of ids of each sandbox's own",
+        UsersState::Lent => "you, and ids that /etc/subuid and /etc/subgid lend you",
+        UsersState::One => "you alone; sandboxes that ask for other users are refused",
+    };
+    writeln!(out, "\nusers of sandboxes are {who}")?;
+    if !users.detail.is_empty() {
+        writeln!(out, "         {}", users.detail)?;
+    }
+    if !users.remedy.is_empty() {
+        writeln!(out, "         > {}", users.remedy)?;
+    }
+    Ok(())
 }
 
 fn print_limits(out: &mut impl std::io::Write, limits: &[LimitStatus]) -> std::io::Result<()> {

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! harness ──plan, descriptors──▶ launcher ──clone──▶ first process: steps … ──exec──▶ guest
-//!         ◀──────── pid ──────── (writes the id maps, exits)
+//!         ◀──────── pid ──────── (writes the id maps, or hears that they are written; exits)
 //!         ◀──────── step, errno, or the end of the socket: it runs ────────┘
 //! ```
 //!
@@ -42,6 +42,7 @@ mod stage {
     pub(crate) const GID_MAP: u32 = 0xffff_0006;
     pub(crate) const SHIFT: u32 = 0xffff_0007;
     pub(crate) const ENTER: u32 = 0xffff_0008;
+    pub(crate) const MAPPED: u32 = 0xffff_0009;
 }
 
 /// The entry point that the C library calls.
@@ -88,7 +89,11 @@ fn launch(control: c_int, message: &mut Message) -> Result<(), Failed> {
         first_process(control, gate_out, &plan, &mut slots);
     }
     sys::report(control, sys::Report::Started { pid: child });
-    let mapped = write_maps(child, &plan);
+    let mapped = if plan.mapped_outside {
+        sys::hear(control).map_err(at(stage::MAPPED))
+    } else {
+        write_maps(child, &plan)
+    };
     if mapped.is_ok() {
         sys::open_gate(gate_in);
     }

@@ -1,7 +1,7 @@
 //! How a plan is written down: little-endian numbers, texts that end with a zero byte.
 //!
 //! ```text
-//! plan  = "MOATPLN1" namespaces:u64 deny_setgroups:u32 uid_map:bytes gid_map:bytes
+//! plan  = "MOATPLN2" namespaces:u64 deny_setgroups:u32 mapped_outside:u32 uid_map:bytes gid_map:bytes
 //!         shifted:text shifted_map:bytes step*
 //! step  = code:u32 bytes
 //! bytes = length:u32 byte* padding to a multiple of four
@@ -14,7 +14,7 @@ use core::ffi::CStr;
 
 use crate::sys::Errno;
 
-const MAGIC: &[u8] = b"MOATPLN1";
+const MAGIC: &[u8] = b"MOATPLN2";
 
 /// A plan, still in its bytes.
 pub(crate) struct Plan<'a> {
@@ -22,6 +22,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) namespaces: u64,
     /// Whether `setgroups` is forbidden, without which an ordinary user may not map groups.
     pub(crate) deny_setgroups: bool,
+    /// Whether the harness has the id maps written, by programs that may do it, and says when.
+    pub(crate) mapped_outside: bool,
     /// Content of `/proc/PID/uid_map`.
     pub(crate) uid_map: &'a [u8],
     /// Content of `/proc/PID/gid_map`.
@@ -39,11 +41,20 @@ impl<'a> Plan<'a> {
         }
         let namespaces = reader.u64()?;
         let deny_setgroups = reader.u32()? != 0;
+        let mapped_outside = reader.u32()? != 0;
         let uid_map = reader.bytes()?;
         let gid_map = reader.bytes()?;
         let (shifted, map) = (reader.text()?, reader.bytes()?);
         let shifted = (!shifted.is_empty()).then_some((shifted, map));
-        Ok(Self { namespaces, deny_setgroups, uid_map, gid_map, shifted, steps: *reader })
+        Ok(Self {
+            namespaces,
+            deny_setgroups,
+            mapped_outside,
+            uid_map,
+            gid_map,
+            shifted,
+            steps: *reader,
+        })
     }
 }
 

@@ -79,7 +79,7 @@ fn step(steps: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
         13 => sys::bring_loopback_up(),
         14 => sys::new_session(),
         15 => sys::set_limit(p.u32()?, p.u64()?, p.u64()?),
-        16 => sys::become_user(p.u32()?, p.u32()?, p.u32()? != 0),
+        16 => sys::become_user(p.u32()?, p.u32()?, p.u32()? != 0, p.u32()? != 0),
         17 => sys::keep_capabilities(p.u64()?, p.u32()? != 0),
         18 => sys::forbid_new_privileges(),
         19 => landlock::restrict(p),
@@ -92,6 +92,7 @@ fn step(steps: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
         26 => sys::add_loopback_address(p.u32()?, p.u32()?),
         27 => bind_internet(p, slots),
         28 => bind_unix(p, slots),
+        29 => own(p, slots),
         40 => attach(p, slots),
         _ => Err(Errno::MALFORMED),
     }
@@ -157,6 +158,12 @@ fn bind_internet(p: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
 fn bind_unix(p: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
     let slot = p.u32()?;
     slots.set(slot as usize, sys::unix_socket(p.text()?)?)
+}
+
+/// `slot uid gid`: gives the file or folder in the slot to somebody of the user namespace.
+fn own(p: &mut Reader<'_>, slots: &Slots) -> Result<(), Errno> {
+    let (slot, uid, gid) = (p.u32()?, p.u32()?, p.u32()?);
+    sys::give(slots.get(slot)?.ok_or(Errno::MALFORMED)?, uid, gid)
 }
 
 /// `slot keep count text* count text*`: closes all descriptors from `keep` on and becomes the

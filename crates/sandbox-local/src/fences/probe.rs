@@ -90,9 +90,7 @@ impl Probe<'_> {
         };
         plan.push("mount an empty root", &step);
         plan.push("enter it", &Step::ChangeDir(self.folder));
-        let leave_groups = !self.identity.is_one_user();
-        let step = Step::BecomeUser { uid: guest, gid: guest, leave_groups };
-        plan.push("become a user of the namespace", &step);
+        plan.push("become a user of the namespace", &self.identity.become_guest());
     }
 
     /// In a user namespace and these.

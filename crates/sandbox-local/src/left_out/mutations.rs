@@ -78,6 +78,7 @@ impl LeftOut {
             namespaces.uid_map.clear();
             namespaces.gid_map.clear();
             namespaces.deny_setgroups = false;
+            namespaces.mapped_outside = None;
         }
     }
 

@@ -5,7 +5,8 @@ use moat_core::{Epoch, RunId};
 use super::Verdict;
 use super::bench::{Bench, LONG, Lab, Problem};
 use crate::{
-    Accounts, Command, GuestError, ProcessEvent, Root, SandboxError, SandboxSpec, UserAccount,
+    Accounts, ApplyEntry, ApplyNode, Command, GuestError, ProcessEvent, Root, SandboxError,
+    SandboxSpec, UserAccount,
 };
 
 /// A sandbox with two users and a group of one of them, where the provider can make one: it says
@@ -128,5 +129,36 @@ pub(super) async fn commands_of_nobody_are_somebodys(bench: &Bench<'_>) -> Verdi
     lab.guest.write(Root::Workspace, std::path::Path::new("written"), b"y", 0o600).await?;
     let owner = lab.ask("stat -c %U written; cat written").await?;
     ensure!(owner == "bob\ny", "what is written for him is {owner:?}");
+    Ok(())
+}
+
+/// What a checkpoint says about owners is what there is after it was restored.
+pub(super) async fn owners_come_back(bench: &Bench<'_>) -> Verdict {
+    let Some(lab) = with_users(bench, None).await? else { return Ok(()) };
+    let entry = |path: &str, node, mode, owner| ApplyEntry {
+        path: path.into(),
+        node,
+        mode,
+        owner,
+        mtime_ns: 1_000_000_000_500_000_000,
+        xattrs: BTreeMap::new(),
+    };
+    let file = || ApplyNode::File { size: 2, content: Some(b"x\n".to_vec()) };
+    let (alice, agent) = ((1501, 1501), (1000, 1000));
+    let link = ApplyNode::Symlink("nowhere".into());
+    let entries = [
+        entry("hers", ApplyNode::Dir, 0o2755, alice),
+        entry("hers/closed", file(), 0o600, alice),
+        entry("hers/link", link, 0o777, alice),
+        entry("hers/agents", file(), 0o644, agent),
+    ];
+    lab.guest.apply(Root::Workspace, &entries).await?;
+    let look = "cd hers && stat -c '%n %U %G %a %Y' . closed link agents && cat closed";
+    let (code, said) = ask_as(&lab, "alice", look).await?;
+    let expected = ". alice alice 2755 1000000000\nclosed alice alice 600 1000000000\n\
+        link alice alice 777 1000000000\nagents agent agent 644 1000000000\nx\n";
+    ensure!(code == 0 && said == expected, "it is {said:?}");
+    let (code, said) = ask_as(&lab, "bob", "cat hers/closed").await?;
+    ensure!(code != 0, "bob reads {said:?}");
     Ok(())
 }

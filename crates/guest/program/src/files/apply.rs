@@ -9,6 +9,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::identity::Assumed;
 use super::remove::remove_now;
 use super::resolve::{Path, Target};
 use super::{Beneath, NO_FOLLOW, os_failure, replace};
@@ -27,8 +28,9 @@ pub(super) fn apply(beneath: &Beneath<'_>, records: &[u8]) -> Result<(), Failure
 /// Sets what the records say about modes, owners and times, in their order: a folder has to come
 /// after what is in it.
 pub(super) fn finish(beneath: &Beneath<'_>, records: &[u8]) -> Result<(), Failure> {
+    let gives = beneath.assumed.as_ref().filter(|assumed| assumed.may_give_away());
     for_each(records, |record, path| {
-        settle(beneath, path, record).map_err(|error| error.into_failure("finish", path))
+        settle(beneath, path, record, gives).map_err(|error| error.into_failure("finish", path))
     })
 }
 
@@ -141,7 +143,12 @@ fn make_entry(beneath: &Beneath<'_>, path: &Path, record: &ApplyRecord) -> Resul
 }
 
 /// Sets what `finish` sets, if what is there is of the kind that the record says.
-fn settle(beneath: &Beneath<'_>, path: &Path, record: &ApplyRecord) -> Result<(), ApplyError> {
+fn settle(
+    beneath: &Beneath<'_>,
+    path: &Path,
+    record: &ApplyRecord,
+    gives: Option<&Assumed<'_>>,
+) -> Result<(), ApplyError> {
     let Some((_, _)) = path.split_last() else {
         let root = beneath.open_folder(path)?;
         return set_metadata(&Target { parent: root, name: b"." }, record, false);
@@ -157,7 +164,46 @@ fn settle(beneath: &Beneath<'_>, path: &Path, record: &ApplyRecord) -> Result<()
     if !expected {
         return Err(Errno::STALE.into());
     }
-    set_metadata(&target, record, kind.is_symlink())
+    set_metadata(&target, record, kind.is_symlink())?;
+    match gives {
+        Some(assumed) if (stat.st_uid, stat.st_gid) != (record.uid, record.gid) => {
+            give(&target, record, kind.is_symlink(), assumed)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gives what was made for it to its owner. What belongs to another than the commands' user was not
+/// made for it, and stays whose it is.
+fn give(
+    target: &Target<'_>,
+    record: &ApplyRecord,
+    is_link: bool,
+    assumed: &Assumed<'_>,
+) -> Result<(), ApplyError> {
+    let flags = if is_link { OFlags::PATH } else { OFlags::RDONLY | OFlags::NONBLOCK };
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&target.parent, target.name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&file)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let expected = if is_link { kind.is_symlink() } else { kind.is_file() || kind.is_dir() };
+    if stat.st_uid != assumed.user() || !expected {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(record.uid), Gid::from_raw(record.gid));
+    let given = assumed.giving_away(|| {
+        rustix::fs::chownat(&file, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+        if !is_link {
+            // A change of owner takes set-id bits away.
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(record.mode & 0o7777))?;
+        }
+        Ok(())
+    });
+    match given {
+        // Nobody here has that number, or the one that it has now.
+        Err(Errno::INVAL | Errno::PERM) => Ok(()),
+        given => Ok(given?),
+    }
 }
 
 fn set_metadata(

@@ -76,6 +76,40 @@ impl Identity {
     }
 }
 
+impl Assumed<'_> {
+    /// The commands' user, as whom files are made.
+    pub(crate) fn user(&self) -> u32 {
+        self.0.command.0
+    }
+
+    /// Whether files can be given to other users than the commands' own.
+    pub(crate) fn may_give_away(&self) -> bool {
+        let may = rustix::thread::capabilities(None)
+            .is_ok_and(|sets| sets.permitted.contains(giving_away()));
+        may && rustix::process::getpid().is_init()
+    }
+
+    /// Does something for which files may be given away, and keep their set-id bits. What it does
+    /// has to name files by descriptors that it has looked at: a command could put another's file
+    /// where a path leads.
+    pub(crate) fn giving_away<T>(
+        &self,
+        work: impl FnOnce() -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
+        let before = rustix::thread::capabilities(None)?;
+        let mut more = before;
+        more.effective |= giving_away() & before.permitted;
+        rustix::thread::set_capabilities(None, more)?;
+        let done = work();
+        rustix::thread::set_capabilities(None, before)?;
+        done
+    }
+}
+
+fn giving_away() -> CapabilitySet {
+    CapabilitySet::CHOWN | CapabilitySet::FOWNER | CapabilitySet::FSETID
+}
+
 impl Drop for Assumed<'_> {
     fn drop(&mut self) {
         let (uid, gid) = self.0.own;

@@ -89,6 +89,17 @@ pub(crate) fn report(control: c_int, report: Report) {
     };
 }
 
+/// Waits for a word of the harness; an error if it is gone instead.
+pub(crate) fn hear(control: c_int) -> Result<(), Errno> {
+    let mut byte = [0_u8];
+    // SAFETY: room for one byte.
+    match unsafe { libc::recv(control, byte.as_mut_ptr().cast(), 1, 0) } {
+        1 => Ok(()),
+        0 => Err(Errno(libc::EPIPE)),
+        _ => Err(Errno::last()),
+    }
+}
+
 /// A pipe whose ends close on exec: (read, write).
 pub(crate) fn pipe() -> Result<(c_int, c_int), Errno> {
     let mut ends = [-1; 2];

@@ -84,6 +84,13 @@ pub(crate) fn chmod(path: &CStr, mode: u32) -> Result<(), Errno> {
     check(unsafe { libc::chmod(path.as_ptr(), mode) }).map(|_| ())
 }
 
+/// Gives what is behind a descriptor, itself, to a user and a group.
+pub(crate) fn give(fd: c_int, uid: u32, gid: u32) -> Result<(), Errno> {
+    let here: &CStr = c"";
+    // SAFETY: the path ends with a zero byte.
+    check(unsafe { libc::fchownat(fd, here.as_ptr(), uid, gid, libc::AT_EMPTY_PATH) }).map(|_| ())
+}
+
 /// Makes a file with this content. No step follows a link that a sandboxed program could have
 /// made: none has run yet.
 pub(crate) fn write_file(path: &CStr, mode: u32, content: &[u8]) -> Result<(), Errno> {

@@ -51,8 +51,13 @@ pub(crate) fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno
     check(unsafe { libc::setrlimit(resource as _, &raw const limit) }).map(|_| ())
 }
 
-/// Becomes a user of the namespace; `groups` says that the groups of the caller can be left behind.
-pub(crate) fn become_user(uid: u32, gid: u32, groups: bool) -> Result<(), Errno> {
+/// Becomes a user of the namespace; `groups` says that the groups of the caller can be left behind,
+/// `from_root` that the caller is its root: such a one would lose all capabilities with that.
+pub(crate) fn become_user(uid: u32, gid: u32, groups: bool, from_root: bool) -> Result<(), Errno> {
+    if from_root {
+        // SAFETY: takes numbers only. It ends with the next exec.
+        check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) })?;
+    }
     if groups {
         // SAFETY: an empty list is not looked at.
         check(unsafe { libc::setgroups(0, core::ptr::null()) })?;
@@ -60,8 +65,26 @@ pub(crate) fn become_user(uid: u32, gid: u32, groups: bool) -> Result<(), Errno>
     // SAFETY: takes numbers only.
     check(unsafe { libc::setresgid(gid, gid, gid) })?;
     // SAFETY: takes numbers only.
-    check(unsafe { libc::setresuid(uid, uid, uid) }).map(|_| ())
+    check(unsafe { libc::setresuid(uid, uid, uid) })?;
+    if from_root { use_what_is_permitted() } else { Ok(()) }
 }
+
+/// What was kept through a change of user is permitted, but not in effect.
+fn use_what_is_permitted() -> Result<(), Errno> {
+    let header = CapabilityHeader { version: VERSION_3, pid: 0 };
+    let mut words = [CapabilityWord { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    // SAFETY: version 3 writes two words, for which there is room.
+    check_long(unsafe { libc::syscall(libc::SYS_capget, &raw const header, words.as_mut_ptr()) })?;
+    for word in &mut words {
+        word.effective = word.permitted;
+    }
+    // SAFETY: version 3 reads a header and two words, which are live.
+    check_long(unsafe { libc::syscall(libc::SYS_capset, &raw const header, words.as_ptr()) })
+        .map(|_| ())
+}
+
+/// The version of the capability calls' structures that has two words.
+const VERSION_3: u32 = 0x2008_0522;
 
 #[repr(C)]
 struct CapabilityHeader {
@@ -80,7 +103,6 @@ struct CapabilityWord {
 /// Keeps the capabilities of the mask and no other, now and after every exec. Whoever is not root
 /// of his namespace has to say that they are to live through an exec.
 pub(crate) fn keep_capabilities(keep: u64, through_exec: bool) -> Result<(), Errno> {
-    const VERSION_3: u32 = 0x2008_0522;
     for capability in 0..64_u32 {
         if keep & (1 << capability) != 0 {
             continue;
