@@ -146,13 +146,16 @@ pub(super) async fn owners_come_back(bench: &Bench<'_>) -> Verdict {
     let file = || ApplyNode::File { size: 2, content: Some(b"x\n".to_vec()) };
     let (alice, agent) = ((1501, 1501), (1000, 1000));
     let link = ApplyNode::Symlink("nowhere".into());
-    let entries = [
+    let mut entries = [
         entry("hers", ApplyNode::Dir, 0o2755, alice),
         entry("hers/closed", file(), 0o600, alice),
         entry("hers/link", link, 0o777, alice),
         entry("hers/agents", file(), 0o644, agent),
     ];
     lab.guest.apply(Root::Workspace, &entries).await?;
+    // A folder after what is in it.
+    entries.reverse();
+    lab.guest.finish(Root::Workspace, &entries).await?;
     let look = "cd hers && stat -c '%n %U %G %a %Y' . closed link agents && cat closed";
     let (code, said) = ask_as(&lab, "alice", look).await?;
     let expected = ". alice alice 2755 1000000000\nclosed alice alice 600 1000000000\n\
