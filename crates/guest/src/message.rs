@@ -12,13 +12,16 @@ pub use reply::{
 pub use request::{ClientMessage, FileChange, Request, Start};
 
 /// The versions of the protocol that this code speaks.
-pub const VERSIONS: Versions = Versions { min: 1, max: 2 };
+pub const VERSIONS: Versions = Versions { min: 1, max: 3 };
 
 /// Bytes of the longest key of a call.
 pub const MAX_KEY: usize = 128;
 
 /// Descriptors that come with one answer at most.
 pub const MAX_SOCKETS: usize = 64;
+
+/// Files that an answer about mapped files names at most.
+pub const MAX_MAPPED: usize = 4096;
 
 /// Bytes of the longest path, as sent and as found by a scan.
 pub const MAX_PATH: usize = 64 << 10;

@@ -189,6 +189,7 @@ impl Checkpointer {
     async fn scan_and_read(&mut self) -> Result<Scanned, CheckpointError> {
         let (workspace, home) = self.scan().await?;
         self.memory.begin(&workspace, &home);
+        self.memory.distrust(self.guest.mapped().await?);
         let mut read_bytes = self.read_changed(Root::Workspace, &workspace).await?;
         read_bytes += self.read_changed(Root::Home, &home).await?;
         let special = workspace.special + home.special;

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use crate::GuestError;
 
 mod check;
+mod contents;
 mod convert;
 mod exchange;
 mod guest;

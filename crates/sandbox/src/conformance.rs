@@ -38,6 +38,7 @@ mod network;
 mod output;
 mod processes;
 mod terminals;
+mod trees;
 mod users;
 mod workspaces;
 
@@ -70,6 +71,7 @@ const CHECKS: &[(&str, Check)] = checks! {
     escapes: paths links races special_files;
     commits: done_once conflicts_change_nothing finished_when_half_done;
     workspaces: frozen scanned applied applied_over_what_is_there;
+    trees: any_tree_comes_back holes_stay_holes;
     network: none_unless_asked_for its_sockets_are_handed_over the_same_for_the_next_owner
         ports_inside nobody_listens;
     users: each_is_himself modes_hold_between_them processes_are_their_owners

@@ -13,6 +13,7 @@ mod error;
 mod git;
 mod git_config;
 mod host;
+mod limits;
 mod mounts;
 mod remote;
 mod secrets;
@@ -30,6 +31,7 @@ use crate::manifest::{DEFAULT_DEPTH, DEFAULT_MAX_CHARS, Manifest, ManifestError}
 pub use agents_md::AgentsMd;
 pub use error::{GitError, MaterialiseError};
 pub use git::{CredentialSource, Credentials};
+pub use limits::SourceLimits;
 pub use remote::{RemoteCopier, Remotes};
 pub use secrets::{SECRET_NAMES, SecretName};
 
@@ -58,6 +60,8 @@ pub struct HostFolders {
     pub ssh_agent: Option<PathBuf>,
     /// Where repositories are kept between runs; `None`: each is fetched anew.
     pub git_cache: Option<PathBuf>,
+    /// How much all sources may bring.
+    pub limits: SourceLimits,
 }
 
 impl HostFolders {
@@ -73,6 +77,7 @@ impl HostFolders {
             credentials: CredentialSource::default(),
             ssh_agent: None,
             git_cache: None,
+            limits: SourceLimits::default(),
         }
     }
 

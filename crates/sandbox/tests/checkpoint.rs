@@ -76,6 +76,90 @@ async fn a_sandbox_comes_back_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_file_of_two_gigabytes_of_holes_costs_what_its_data_does() {
+    const SIZE: u64 = 2 << 30;
+    let (dir, snapshots) = store();
+    let bench = Bench::new().await;
+    let path = bench.workspace().join("sparse");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(SIZE).unwrap();
+    for (at, text) in [(0, "begin"), (SIZE / 2 + 7, "middle"), (SIZE - 3, "end")] {
+        file.write_all_at(text.as_bytes(), at).unwrap();
+    }
+    let before = fs::metadata(&path).unwrap().blocks();
+    let guest = Arc::new(Hooked::new(bench.guest.clone()));
+    let mut checkpoints = bench.checkpointer_over(guest.clone(), &snapshots);
+    let snapshot = checkpoints.checkpoint().await.unwrap().snapshot;
+    assert!(guest.sent() < 1 << 20, "{} bytes were sent", guest.sent());
+    let stored: u64 = packs(dir.path()).iter().map(|pack| pack.metadata().unwrap().len()).sum();
+    assert!(stored < 100_000, "{stored} bytes are stored");
+
+    let fresh = Bench::new().await;
+    fresh.checkpointer(&snapshots).restore(snapshot).await.unwrap();
+    let restored = fs::File::open(fresh.workspace().join("sparse")).unwrap();
+    let metadata = restored.metadata().unwrap();
+    assert_eq!(metadata.len(), SIZE);
+    // A block of data may take more room than it did, but not a thousand times as much.
+    assert!(metadata.blocks() <= before + 3 * 128, "{} blocks of {before}", metadata.blocks());
+    for (at, text) in [(0, "begin"), (SIZE / 2 + 7, "middle"), (SIZE - 3, "end")] {
+        let mut found = vec![0; text.len()];
+        restored.read_exact_at(&mut found, at).unwrap();
+        assert_eq!(found, text.as_bytes());
+    }
+}
+
+/// Writes what `go` says into a mapping of `file`, without any other call that would show.
+const MAPPER: &str = "
+import mmap, os, time
+with open('file', 'r+b') as file:
+    mapped = mmap.mmap(file.fileno(), 0)
+first, last = mapped[0], b''
+while last != b'end':
+    try:
+        said = open('go', 'rb').read()
+    except FileNotFoundError:
+        said = b''
+    if said and said != last:
+        mapped[:3] = last = said
+        open('done.new', 'wb').write(said)
+        os.rename('done.new', 'done')
+    time.sleep(0.002)
+";
+
+#[tokio::test]
+async fn what_is_written_through_a_mapping_is_in_the_next_checkpoint() {
+    if std::process::Command::new("python3").arg("-V").output().is_err() {
+        println!("SKIP what_is_written_through_a_mapping: needs python3");
+        return;
+    }
+    let (_dir, snapshots) = store();
+    let bench = Bench::new().await;
+    let workspace = bench.workspace();
+    bench.put("file", &[b'.'; 5000]);
+    bench.put("mapper.py", MAPPER.as_bytes());
+    bench.guest.start(&bench.shell(1, "exec python3 mapper.py")).await.unwrap();
+    let mut checkpoints = bench.checkpointer(&snapshots);
+    for (round, said) in ["one", "two", "six", "ten", "end"].into_iter().enumerate() {
+        fs::write(workspace.join("go.new"), said).unwrap();
+        fs::rename(workspace.join("go.new"), workspace.join("go")).unwrap();
+        while fs::read(workspace.join("done")).unwrap_or_default() != said.as_bytes() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let snapshot = checkpoints.checkpoint().await.unwrap().snapshot;
+        let tree = snapshots.load(snapshot).await.unwrap();
+        let Node::File { content, size, .. } = tree.workspace.get(Path::new("file")).unwrap().node
+        else {
+            panic!()
+        };
+        let found = snapshots.read_file(content, size).await.unwrap();
+        assert_eq!(found[..3], *said.as_bytes(), "round {round}");
+        // Longer than a tick: by its times the file would be known.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        checkpoints.checkpoint().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_checkpoint_reads_and_stores_only_what_changed() {
     let (_dir, snapshots) = store();
     let bench = Bench::new().await;

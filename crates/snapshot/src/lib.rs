@@ -16,6 +16,7 @@
 
 mod archive;
 mod changes;
+pub mod conformance;
 mod error;
 mod node;
 mod store;

@@ -56,76 +56,128 @@ pub struct Collected {
 }
 
 impl PackedBlobs {
-    /// Removes what is not `live`. A content's chunks are live with it.
+    /// Removes what is not live. A content's chunks are live with it.
+    ///
+    /// `live` says what is needed at this moment. It is asked twice: what was needed by nobody when
+    /// packs were doomed may be needed by somebody who was writing then and has ended since.
     ///
     /// # Errors
     ///
     /// Packs cannot be listed, read, written or removed, or a live content is damaged or missing:
     /// then nothing is removed.
-    pub async fn collect(
+    pub async fn collect<E: From<WriteBlobError>>(
         &self,
-        live: HashSet<BlobId>,
+        live: impl AsyncFn() -> Result<HashSet<BlobId>, E>,
         options: CollectOptions,
-    ) -> Result<Collected, WriteBlobError> {
-        self.shared.collect(live, options).await
+    ) -> Result<Collected, E> {
+        let shared = &self.shared;
+        let needed = shared.needed(live().await?).await?;
+        let was_writing = !shared.own_leases().is_empty();
+        let (mut report, doomed) = shared.doom_unneeded(&needed, options).await?;
+        if !doomed.is_empty() {
+            // Whoever begins from now on sees what is doomed and does not rely on it. Whoever began
+            // before is seen now; or he has ended, and what he needs is in what is live now.
+            let oldest_writer = shared.oldest_writer().await?;
+            let needed = shared.needed(live().await?).await?;
+            shared.remove_doomed(doomed, &needed, oldest_writer, options, &mut report).await?;
+        }
+        if !was_writing && !options.dry_run {
+            // What was moved is durable, and refers to nothing.
+            shared.state().leases = [None, None];
+        }
+        Ok(report)
     }
 }
 
 impl Shared {
-    async fn collect(
+    /// Dooms what nothing needs, and moves what little is needed out of packs that are doomed with
+    /// it. Answers what is doomed, and since when.
+    async fn doom_unneeded(
         self: &Arc<Self>,
-        live: HashSet<BlobId>,
+        needed: &HashSet<BlobId>,
         options: CollectOptions,
-    ) -> Result<Collected, WriteBlobError> {
-        // Whoever holds a lease began before this moment, or sees what is doomed below.
-        let mut writers = self.objects.leases().await.map_err(WriteBlobError::of)?;
-        let own: Vec<u64> =
-            self.state().leases.iter().flatten().map(|lease| lease.began()).collect();
-        for own in &own {
-            // One each: somebody else may have begun in the same millisecond.
-            if let Some(index) = writers.iter().position(|began| began == own) {
-                writers.swap_remove(index);
-            }
-        }
-        let oldest_writer = writers.into_iter().min();
-        self.reload().await.map_err(WriteBlobError::of)?;
-        self.check_live(&live).await.map_err(WriteBlobError::of_read)?;
-        let live = self.with_chunks(live).await.map_err(WriteBlobError::of_read)?;
-        let doomed = self.doomed().await?;
-        let mut plan = Plan::make(self, &live, &doomed);
+    ) -> Result<(Collected, Vec<(PackNumber, u64)>), WriteBlobError> {
+        let signs = self.doomed().await?;
+        let mut plan = Plan::make(self, needed, &signs);
         let mut report = Collected { kept_bytes: plan.kept_bytes, ..Collected::default() };
         if options.dry_run {
             report.doomed_bytes = plan.bytes_to_go(self);
-            return Ok(report);
+            return Ok((report, Vec::new()));
         }
-        let was_writing = !own.is_empty();
         if !plan.thin.is_empty() {
             self.begin().await?;
-            report.moved_bytes = self.move_out(&plan.thin, |id| live.contains(&id)).await?;
+            report.moved_bytes = self.move_out(&plan.thin, |id| needed.contains(&id)).await?;
             self.flush(None).await?;
             plan.dead.append(&mut plan.thin);
         }
-        for pack in std::mem::take(&mut plan.needed_again) {
+        for pack in plan.needed_again {
             self.absolve(pack).await?;
         }
-        for pack in std::mem::take(&mut plan.dead) {
-            let since = self.doom(pack, &doomed).await?;
+        let mut doomed = Vec::new();
+        for pack in plan.dead {
+            doomed.push((pack, self.doom(pack, &signs).await?));
+        }
+        Ok((report, doomed))
+    }
+
+    async fn remove_doomed(
+        &self,
+        doomed: Vec<(PackNumber, u64)>,
+        needed: &HashSet<BlobId>,
+        oldest_writer: Option<u64>,
+        options: CollectOptions,
+        report: &mut Collected,
+    ) -> Result<(), WriteBlobError> {
+        let holding: HashSet<PackNumber> = {
+            let state = self.state();
+            needed.iter().filter_map(|id| state.place(*id)).map(|place| place.pack).collect()
+        };
+        for (pack, since) in doomed {
+            let size = self.state().pack(pack).map_or(0, |pack| pack.size);
+            if holding.contains(&pack) {
+                self.absolve(pack).await?;
+                report.kept_bytes += size;
+                continue;
+            }
             let rested = now_ms().saturating_sub(since) >= options.grace.as_millis() as u64;
             let writes = oldest_writer.is_some_and(|began| began <= since);
             report.waited_for_writers |= rested && writes;
             if rested && !writes {
                 report.removed_bytes += self.remove_pack(pack).await?;
                 report.removed_packs += 1;
-                self.absolve(pack).await?;
+                self.take_sign_away(pack).await?;
             } else {
-                report.doomed_bytes += self.state().pack(pack).map_or(0, |pack| pack.size);
+                report.doomed_bytes += size;
             }
         }
-        if !was_writing {
-            // What was moved is durable, and refers to nothing.
-            self.state().leases = [None, None];
+        Ok(())
+    }
+
+    /// What is live with its chunks, all of which is there.
+    async fn needed(
+        self: &Arc<Self>,
+        live: HashSet<BlobId>,
+    ) -> Result<HashSet<BlobId>, WriteBlobError> {
+        // After it was said what is live: all of that was stored before.
+        self.reload().await.map_err(WriteBlobError::of)?;
+        self.check_live(&live).await.map_err(WriteBlobError::of_read)?;
+        self.with_chunks(live).await.map_err(WriteBlobError::of_read)
+    }
+
+    fn own_leases(&self) -> Vec<u64> {
+        self.state().leases.iter().flatten().map(|lease| lease.began()).collect()
+    }
+
+    /// When the first of all others began who write now.
+    async fn oldest_writer(&self) -> Result<Option<u64>, WriteBlobError> {
+        let mut writers = self.objects.leases().await.map_err(WriteBlobError::of)?;
+        for own in self.own_leases() {
+            // One each: somebody else may have begun in the same millisecond.
+            if let Some(index) = writers.iter().position(|began| *began == own) {
+                writers.swap_remove(index);
+            }
         }
-        Ok(report)
+        Ok(writers.into_iter().min())
     }
 
     /// Everything live is there: whoever misses something does not know what it may remove.
@@ -195,7 +247,16 @@ impl Shared {
         Ok(now)
     }
 
+    /// A doomed pack is needed: what is new may refer to it.
     async fn absolve(&self, number: PackNumber) -> Result<(), WriteBlobError> {
+        self.take_sign_away(number).await?;
+        if let Some(pack) = self.state().pack_mut(number) {
+            pack.doomed = false;
+        }
+        Ok(())
+    }
+
+    async fn take_sign_away(&self, number: PackNumber) -> Result<(), WriteBlobError> {
         let sign = self.name_of(number).replacen(PACKS, DOOMED, 1);
         self.objects.remove(&sign).await.map_err(WriteBlobError::of)?;
         Ok(())

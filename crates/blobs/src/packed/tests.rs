@@ -156,7 +156,7 @@ async fn a_full_disk_is_an_error_and_loses_nothing() {
     let live = HashSet::from([first]);
     let options = CollectOptions { grace: Duration::ZERO, dry_run: false };
     drop(store);
-    reader.collect(live, options).await.unwrap();
+    collect(&reader, live, options).await.unwrap();
     reader.put(noise(200, 1 << 20)).await.unwrap();
     reader.put_last(b"root".to_vec()).await.unwrap();
 }
@@ -170,6 +170,14 @@ async fn a_floor_of_free_space_is_kept() {
     let error = store.sync().await.unwrap_err();
     assert!(error.is_full() && error.to_string().contains("are to stay free"), "{error}");
     assert!(packs(dir.path()).is_empty());
+}
+
+async fn collect(
+    store: &PackedBlobs,
+    live: HashSet<BlobId>,
+    options: CollectOptions,
+) -> Result<Collected, WriteBlobError> {
+    store.collect(async || Ok(live.clone()), options).await
 }
 
 fn now() -> CollectOptions {
@@ -194,12 +202,12 @@ async fn collects_what_nothing_needs() {
     drop(store);
     let collector = open(dir.path());
     let dry = CollectOptions { dry_run: true, ..now() };
-    assert_eq!(collector.collect(live.clone(), dry).await.unwrap().removed_packs, 0);
+    assert_eq!(collect(&collector, live.clone(), dry).await.unwrap().removed_packs, 0);
     let patient = CollectOptions { grace: Duration::from_secs(3600), dry_run: false };
-    let first = collector.collect(live.clone(), patient).await.unwrap();
+    let first = collect(&collector, live.clone(), patient).await.unwrap();
     assert!(first.removed_packs == 0 && first.doomed_bytes > 10 << 20, "{first:?}");
     assert!(first.moved_bytes > 0, "{first:?}");
-    let second = open(dir.path()).collect(live.clone(), now()).await.unwrap();
+    let second = collect(&open(dir.path()), live.clone(), now()).await.unwrap();
     assert!(second.removed_bytes >= first.doomed_bytes, "{second:?}");
     assert!(bytes_in(dir.path()) < 6 << 20, "{} bytes stay", bytes_in(dir.path()));
     let reader = open(dir.path());
@@ -220,25 +228,51 @@ async fn a_collection_beside_a_writer_takes_nothing_from_it() {
     assert!(!writer.put_new(noise(1, 100_000)).await.unwrap().1, "known, so not stored again");
     let collector = open(dir.path());
     for _ in 0..3 {
-        let done = collector.collect(HashSet::new(), now()).await.unwrap();
+        let done = collect(&collector, HashSet::new(), now()).await.unwrap();
         assert!(done.removed_packs == 0, "{done:?}");
     }
     let root = writer.put_last(b"root".to_vec()).await.unwrap().0;
     // Now it is known to be needed.
     let live = HashSet::from([old, root]);
-    collector.collect(live.clone(), now()).await.unwrap();
+    collect(&collector, live.clone(), now()).await.unwrap();
     drop(writer);
-    open(dir.path()).collect(live, now()).await.unwrap();
+    collect(&open(dir.path()), live, now()).await.unwrap();
     assert_eq!(open(dir.path()).verify(old).await.unwrap(), 100_000);
     // Whoever begins after it was doomed stores it again.
     let patient = CollectOptions { grace: Duration::from_secs(3600), dry_run: false };
-    open(dir.path()).collect(HashSet::from([root]), patient).await.unwrap();
+    collect(&open(dir.path()), HashSet::from([root]), patient).await.unwrap();
     let later = open(dir.path());
     assert!(later.put_new(noise(1, 100_000)).await.unwrap().1, "what is doomed is not relied on");
     later.sync().await.unwrap();
     drop(later);
-    open(dir.path()).collect(HashSet::from([root, old]), now()).await.unwrap();
+    collect(&open(dir.path()), HashSet::from([root, old]), now()).await.unwrap();
     assert_eq!(open(dir.path()).verify(old).await.unwrap(), 100_000);
+}
+
+/// It was asked what is live, and then somebody came, relied on what nobody needed, and went.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_came_and_went_during_a_collection_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = open(dir.path()).put_last(noise(1, 100_000)).await.unwrap().0;
+    let collector = open(dir.path());
+    let live = std::sync::Mutex::new(HashSet::new());
+    let asked = async || {
+        let live_now = live.lock().unwrap().clone();
+        if live_now.is_empty() {
+            let writer = open(dir.path());
+            assert!(!writer.put_new(noise(1, 100_000)).await.unwrap().1, "known");
+            let root = writer.put_last(b"root".to_vec()).await.unwrap().0;
+            live.lock().unwrap().extend([old, root]);
+        }
+        Ok::<_, WriteBlobError>(live_now)
+    };
+    let done = collector.collect(asked, now()).await.unwrap();
+    assert_eq!(done.removed_packs, 0, "{done:?}");
+    let reader = open(dir.path());
+    assert_eq!(reader.verify(old).await.unwrap(), 100_000);
+    assert!(reader.contains(Keys::new(KEY, None).id_of(b"root")).await.unwrap());
+    // It is not doomed any more: the next writer relies on it.
+    assert!(!open(dir.path()).put_new(noise(1, 100_000)).await.unwrap().1);
 }
 
 #[tokio::test]
@@ -246,7 +280,7 @@ async fn a_collector_that_misses_something_removes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let id = open(dir.path()).put_last(b"here".to_vec()).await.unwrap().0;
     let live = HashSet::from([BlobId([1; 32])]);
-    assert!(open(dir.path()).collect(live, now()).await.is_err());
+    assert!(collect(&open(dir.path()), live, now()).await.is_err());
     assert_eq!(open(dir.path()).get(id, 10).await.unwrap(), b"here");
     // A pack that cannot be read may hold what is needed.
     let pack = packs(dir.path()).remove(0);
@@ -254,7 +288,7 @@ async fn a_collector_that_misses_something_removes_nothing() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(&pack, &bytes).unwrap();
-    open(dir.path()).collect(HashSet::new(), now()).await.unwrap();
+    collect(&open(dir.path()), HashSet::new(), now()).await.unwrap();
     assert!(pack.exists());
 }
 

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 mod apply;
 mod commit;
+mod data;
 mod identity;
 mod remove;
 mod replace;
@@ -136,15 +137,7 @@ impl Files {
         let left = u64::try_from(size).unwrap_or(0).saturating_sub(offset);
         let wanted = u64::from(length.min(MAX_READ)).min(left);
         let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(0)];
-        let mut read = 0;
-        while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
-            match rustix::io::pread(&file, rest, offset + read as u64) {
-                Ok(0) => break,
-                Ok(count) => read += count,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
+        let read = data::read_exact_at(&file, &mut bytes, offset).map_err(failed)?;
         bytes.truncate(read);
         Ok(bytes)
     }

@@ -21,6 +21,7 @@ mod freeze;
 mod job;
 mod left_out;
 mod limits;
+mod mapped;
 mod network;
 mod poll;
 mod process;

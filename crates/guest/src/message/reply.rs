@@ -91,6 +91,18 @@ pub enum Reply {
     Processes(Vec<ProcessStatus>),
     /// The payload is what was asked for.
     Bytes,
+    /// The payload is what was asked for, behind a hole.
+    Data {
+        /// Zero bytes that come before the payload.
+        hole: u64,
+    },
+    /// Files that commands can write without a call that anybody sees.
+    Mapped {
+        /// Their inodes, at most 4096.
+        inodes: Vec<u64>,
+        /// There may be others: not every process could be looked at, or there are too many files.
+        others: bool,
+    },
     /// The payload is stat records; more follow unless this is the last.
     Entries {
         /// Nothing follows.

@@ -117,6 +117,21 @@ pub enum Request {
         /// Bytes to read, at most 4 MiB.
         length: u32,
     },
+    /// Reads what comes next in a file, leaving a hole before it out. From version 3 on. → `Data`
+    ReadData {
+        /// Beneath what.
+        root: Root,
+        /// The path; links that stay beneath the root are followed.
+        path: RawBytes,
+        /// Bytes to leave out.
+        offset: u64,
+        /// Where to stop, in bytes from the beginning of the file.
+        until: u64,
+        /// Bytes to read, at most 4 MiB; a hole is not counted.
+        length: u32,
+    },
+    /// Which files commands have mapped into memory to write them. From version 3 on. → `Mapped`
+    Mapped,
     /// What is in a folder. → `Entries`, several times
     List {
         /// Beneath what.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use moat_core::BlobId;
 use moat_snapshot::{Entry, InvalidTree, LinkGroup, Listing, Meta, Node};
 
-use crate::{FileKind, FileStat, GuestError, Root, ScanEntry};
+use crate::{FileKind, FileStat, GuestError, MappedFiles, Root, ScanEntry};
 
 /// Twice the longest time for which a kernel gives the same time to two changes (10 ms at 100 Hz).
 const TICK: Duration = Duration::from_millis(20);
@@ -25,6 +25,8 @@ pub(super) struct Memory {
     unsettled_from: i64,
     /// Whether what was unsettled in the scan before is settled by now.
     settled: bool,
+    /// Files that are written without any of their times changing.
+    mapped: MappedFiles,
     /// Something was learned or forgotten since the last time that this was asked.
     changed: bool,
 }
@@ -71,16 +73,24 @@ impl Memory {
         let tick = if coarse { COARSE_TICK } else { TICK };
         let newest = stats().map(|stat| stat.ctime_ns).max().unwrap_or_default();
         self.unsettled_from = newest.saturating_sub(tick.as_nanos() as i64);
+        self.mapped = MappedFiles::default();
         self.settled = self.before.is_some_and(|before| before.elapsed() > tick);
         for seen in self.workspace.values_mut().chain(self.home.values_mut()) {
             seen.current = false;
         }
     }
 
+    /// These files are written in memory: neither what was known of them holds, nor will what is
+    /// read now, since they may be written until they are let go of.
+    pub(super) fn distrust(&mut self, mapped: MappedFiles) {
+        self.mapped = mapped;
+    }
+
     /// The content of a file, if it is the same for sure; it is then kept for the next scan.
     pub(super) fn recall(&mut self, root: Root, path: &Path, facts: Facts) -> Option<BlobId> {
+        let mapped = self.mapped.may_hold(facts.inode);
         let seen = self.root(root).get_mut(path)?;
-        if seen.facts != facts || seen.unsettled {
+        if seen.facts != facts || seen.unsettled || mapped {
             return None;
         }
         seen.current = true;
@@ -92,7 +102,8 @@ impl Memory {
         let was_seen = self.root(root).get(&path).is_some_and(|seen| seen.facts == facts);
         // Read again after the clock had moved on: any later change has a later time.
         let settled = was_seen && self.settled;
-        let unsettled = facts.ctime_ns >= self.unsettled_from && !settled;
+        let just_changed = facts.ctime_ns >= self.unsettled_from && !settled;
+        let unsettled = just_changed || self.mapped.may_hold(facts.inode);
         self.root(root).insert(path, Seen { facts, content, unsettled, current: true });
         self.changed = true;
     }

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use moat_snapshot::Put;
+use moat_snapshot::{ContentWriter, Put};
 
 use super::memory::{Facts, RootScan};
 use super::{CheckpointError, Checkpointer};
@@ -95,13 +95,16 @@ impl Checkpointer {
         let mut writer = self.snapshots.writer().await?;
         let mut offset = 0;
         while offset < size {
-            let length = u32::try_from(size - offset).unwrap_or(CHUNK).min(CHUNK);
-            let bytes = self.read_part(root, path, offset, length).await?;
-            if bytes.is_empty() {
+            let data = self.guest.read_data(root, path, offset..size, CHUNK).await?;
+            if data.hole == 0 && data.bytes.is_empty() {
                 return Ok(None);
             }
-            offset += bytes.len() as u64;
-            writer.write(bytes).await?;
+            offset = offset.saturating_add(data.hole).saturating_add(data.bytes.len() as u64);
+            if offset > size || data.bytes.len() > CHUNK as usize {
+                return Err(sent_more(path));
+            }
+            write_zeroes(&mut writer, data.hole).await?;
+            writer.write(data.bytes).await?;
         }
         Ok(Some(writer.finish().await?))
     }
@@ -115,11 +118,25 @@ impl Checkpointer {
     ) -> Result<Vec<u8>, CheckpointError> {
         let bytes = self.guest.read_at(root, path, offset, length).await?;
         if bytes.len() as u64 > u64::from(length) {
-            let problem = format!("it sent more than was asked of `{}`", path.display());
-            return Err(GuestError::Protocol(problem).into());
+            return Err(sent_more(path));
         }
         Ok(bytes)
     }
+}
+
+fn sent_more(path: &Path) -> CheckpointError {
+    let problem = format!("it sent more than was asked of `{}`", path.display());
+    GuestError::Protocol(problem).into()
+}
+
+/// A hole: its zeroes are hashed, and neither sent nor stored.
+async fn write_zeroes(writer: &mut ContentWriter, mut count: u64) -> Result<(), CheckpointError> {
+    while count > 0 {
+        let some = count.min(u64::from(CHUNK));
+        writer.write(vec![0; some as usize]).await?;
+        count -= some;
+    }
+    Ok(())
 }
 
 fn check_total(changed: &[&ScanEntry]) -> Result<(), CheckpointError> {

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ const BATCH_BYTES: u64 = 2 * 1024 * 1024;
 const BATCH_ENTRIES: usize = 2000;
 /// Bytes of one write into a large file.
 const CHUNK: usize = 1024 * 1024;
+/// Zeroes of so many bytes are left out.
+const HOLE: usize = 64 * 1024;
 /// Contents that are read, and large files that are written, at a time.
 const SIDE_BY_SIDE: usize = 8;
 
@@ -138,8 +141,10 @@ impl Checkpointer {
             }
             hasher.update(&bytes);
             // Zeroes are not written, so that a file with holes keeps them.
-            if !is_zero(&bytes) {
-                self.guest.write_at(root, path, offset, &bytes).await?;
+            for run in written(&bytes) {
+                let at = offset + run.start as u64;
+                let data = bytes.get(run).unwrap_or_default();
+                self.guest.write_at(root, path, at, data).await?;
             }
             offset += bytes.len() as u64;
         }
@@ -264,10 +269,22 @@ fn finish_order(entries: Vec<Planned>) -> Vec<ApplyEntry> {
     done
 }
 
-/// Compared as memory, which is quick also where a loop over bytes is not.
-fn is_zero(bytes: &[u8]) -> bool {
-    static ZEROES: [u8; CHUNK] = [0; CHUNK];
-    ZEROES.get(..bytes.len()).is_some_and(|zeroes| zeroes == bytes)
+/// The parts of these bytes that are not holes.
+fn written(bytes: &[u8]) -> Vec<Range<usize>> {
+    static ZEROES: [u8; HOLE] = [0; HOLE];
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (index, block) in bytes.chunks(HOLE).enumerate() {
+        // Compared as memory, which is quick also where a loop over bytes is not.
+        if ZEROES.get(..block.len()).is_some_and(|zeroes| zeroes == block) {
+            continue;
+        }
+        let (start, end) = (index * HOLE, index * HOLE + block.len());
+        match runs.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => runs.push(start..end),
+        }
+    }
+    runs
 }
 
 fn check_size(content: BlobId, expected: u64, found: u64) -> Result<(), RestoreError> {

@@ -21,6 +21,8 @@ pub enum Check {
     StartedKey,
     /// A read gives no more than was asked for.
     ReadLength,
+    /// Mapped files are no more than fit into an answer.
+    Mapped,
     /// A stat is one record and nothing else.
     OneRecord,
     /// Paths of a listing are names beneath folders that came before, in order.

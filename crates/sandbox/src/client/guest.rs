@@ -1,5 +1,6 @@
 //! The contract, request by request.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -13,8 +14,8 @@ use super::check::{Check, is_on};
 use super::listing::Listing;
 use super::{Exchange, GuestClient, QUICK, SLOW, convert, listener};
 use crate::{
-    ApplyEntry, ApplyNode, Command, CommitOutcome, FileChange, FileStat, Guest, GuestError,
-    ProcessEvent, ProcessStatus, Root, ScanEntry,
+    ApplyEntry, ApplyNode, Command, CommitOutcome, FileChange, FileData, FileStat, Guest,
+    GuestError, MappedFiles, ProcessEvent, ProcessStatus, Root, ScanEntry,
 };
 
 /// Bytes of content that one request carries.
@@ -130,6 +131,20 @@ impl Guest for GuestClient {
             }
             _ => Err(Exchange::mismatch("a read").into()),
         }
+    }
+
+    async fn read_data(
+        &self,
+        root: Root,
+        path: &Path,
+        range: Range<u64>,
+        length: u32,
+    ) -> Result<FileData, GuestError> {
+        self.data(root, path, range, length).await
+    }
+
+    async fn mapped(&self) -> Result<MappedFiles, GuestError> {
+        self.mapped_files().await
     }
 
     async fn list(&self, root: Root, path: &Path) -> Result<Vec<ScanEntry>, GuestError> {

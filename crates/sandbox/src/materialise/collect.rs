@@ -35,6 +35,10 @@ pub(super) struct Collected {
     pub(super) search: Search,
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// Paths that were found, also those that are left out.
+    pub(super) found_entries: u64,
+    /// Bytes of files that were found.
+    pub(super) found_bytes: u64,
 }
 
 /// What sources are read with.
@@ -124,6 +128,7 @@ async fn read_tree(
         shown,
         snapshots,
         progress,
+        limits: folders.limits,
         secrets,
     };
     let on_host = |src: &Path| normal(&folders.base.join(src));

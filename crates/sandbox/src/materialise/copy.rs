@@ -12,7 +12,7 @@ use super::collect::{Collected, file_node, push};
 use super::host::host_error;
 use super::secrets::SecretRules;
 use super::walk::{Found, Sink, below, facts};
-use super::{LeftOut, MaterialiseError, Progress, git_config, shown};
+use super::{LeftOut, MaterialiseError, Progress, SourceLimits, git_config, shown};
 
 /// Contents that are stored at a time.
 const SIDE_BY_SIDE: usize = 8;
@@ -29,6 +29,8 @@ pub(super) struct Copy<'a> {
     pub(super) shown: PathBuf,
     pub(super) snapshots: &'a Snapshots,
     pub(super) progress: &'a (dyn Fn(Progress) + Send + Sync),
+    /// What all sources may have.
+    pub(super) limits: SourceLimits,
     /// Which contents may be searched; `None`: none are.
     pub(super) secrets: Option<SecretRules>,
 }
@@ -53,6 +55,7 @@ impl Copy<'_> {
         let mut storing: FuturesUnordered<Stored<'_>> = FuturesUnordered::new();
         while let Some(batch) = found.recv().await {
             for found in batch {
+                self.count(&found, collected)?;
                 let found = match found {
                     Found::Hardlink { path, to } => {
                         second_names.push((self.inside(&path), self.inside(&to)));
@@ -74,6 +77,25 @@ impl Copy<'_> {
         finding.await.map_err(|_| MaterialiseError::GivenUp)??;
         tie(second_names, collected);
         Ok(())
+    }
+
+    /// Counts what was found, before anything of it is stored.
+    fn count(&self, found: &Found, collected: &mut Collected) -> Result<(), MaterialiseError> {
+        let (path, size) = match found {
+            Found::Small { path, content, .. } => (path, content.len() as u64),
+            Found::Large { path, size, .. } => (path, *size),
+            Found::Folder { path, .. }
+            | Found::Link { path, .. }
+            | Found::Hardlink { path, .. }
+            | Found::Left { path, .. } => (path, 0),
+        };
+        collected.found_entries += 1;
+        collected.found_bytes = collected.found_bytes.saturating_add(size);
+        let checked = self.limits.check(collected.found_entries, collected.found_bytes);
+        checked.map_err(|(what, limit)| {
+            let path = below(&self.shown, path);
+            MaterialiseError::TooMuch { path, what, limit }
+        })
     }
 
     /// A path of the source as a path of the workspace. The source's top has an empty one, which

@@ -44,6 +44,19 @@ pub enum MaterialiseError {
         /// What went wrong.
         source: GitError,
     },
+    /// The sources are more than a workspace is made of.
+    #[error(
+        "`{}` is too much: the sources would have more than {limit} {what} together; leave some out with `.moatignore`, or mount them",
+        path.display()
+    )]
+    TooMuch {
+        /// The path of a source at which it was too much.
+        path: PathBuf,
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much is allowed.
+        limit: u64,
+    },
     /// An archive is refused.
     #[error("`{}`: {source}", path.display())]
     Archive {
@@ -88,6 +101,7 @@ impl Retryable for MaterialiseError {
             Self::Manifest(_)
             | Self::NotAllowed { .. }
             | Self::Host { .. }
+            | Self::TooMuch { .. }
             | Self::Archive { .. }
             | Self::Tree(_)
             | Self::GivenUp => false,
@@ -116,6 +130,16 @@ pub enum GitError {
         step: &'static str,
         /// How long it was allowed to take.
         seconds: u64,
+    },
+    /// It has more than a workspace is made of.
+    #[error("it is refused at `{at}`: it has more than {limit} {what}")]
+    TooMuch {
+        /// The path at which it was too much; what was being fetched, where no path is known.
+        at: String,
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much is allowed.
+        limit: u64,
     },
     /// The reference is another commit than the manifest says.
     #[error("it is at commit {found}, and the manifest asks for {wanted}")]

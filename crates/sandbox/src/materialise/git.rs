@@ -3,6 +3,7 @@
 mod address;
 mod cache;
 mod head;
+mod measure;
 mod run;
 mod submodules;
 
@@ -20,6 +21,7 @@ use crate::manifest::{GitRepo, parts};
 pub(super) use address::check;
 use address::{address, without_credentials};
 pub(super) use head::head_of;
+use measure::Measure;
 use run::Git;
 
 /// Repositories within repositories.
@@ -107,8 +109,10 @@ pub(super) async fn fetch(
         None => None,
     };
     let ssh_agent = folders.ssh_agent.as_deref();
-    let git = Git { home: checkout.folder.path(), credential, ssh_agent };
-    let fetcher = Fetcher { git, repo, folders, progress };
+    let largest_file = folders.limits.bytes;
+    let git = Git { home: checkout.folder.path(), credential, ssh_agent, largest_file };
+    let measure = Measure::new(folders.limits);
+    let fetcher = Fetcher { git, repo, folders, progress, measure };
     let tree = checkout.tree();
     // The outermost repository, and then those in it that were found on the way.
     let mut waiting = vec![Wanted {
@@ -163,6 +167,7 @@ struct Fetcher<'a> {
     repo: &'a GitRepo,
     folders: &'a HostFolders,
     progress: &'a (dyn Fn(Progress) + Send + Sync),
+    measure: Measure,
 }
 
 impl Fetcher<'_> {
@@ -180,6 +185,7 @@ impl Fetcher<'_> {
         {
             return Err(GitError::OtherCommit { wanted: wanted.clone(), found });
         }
+        self.measure.add(&self.git, &tree, &found).await?;
         let branch = wanted.reference.as_deref().filter(|name| is_branch_name(name));
         let checkout =
             ["-C", &*tree, "checkout", "--quiet", "-B", branch.unwrap_or("main"), &*found];
@@ -257,7 +263,12 @@ impl Fetcher<'_> {
         if is_there {
             (self.progress)(Progress::Fetching { url: "what was fetched before".to_owned() });
         } else {
-            self.fetch_from(&wanted.address, &kept, &held.folder, wanted).await?;
+            let fetched = self.fetch_from(&wanted.address, &kept, &held.folder, wanted).await;
+            if let Err(GitError::TooMuch { .. }) = &fetched {
+                // What came until then is of use to nobody.
+                held.clear().map_err(GitError::Cache)?;
+            }
+            fetched?;
         }
         let tree = wanted.path.to_string_lossy();
         let from = format!("file://{folder}");

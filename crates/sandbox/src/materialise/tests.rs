@@ -43,6 +43,17 @@ impl Place {
         materialise(manifest, &folders, &self.snapshots, &|_| {}).await
     }
 
+    async fn make_within(
+        &self,
+        manifest: &Manifest,
+        limits: SourceLimits,
+    ) -> Result<Materialised, MaterialiseError> {
+        let folders = HostFolders::new(self.agent()).scratch(self.dir.path());
+        let cache = Some(self.agent().join("git-cache"));
+        let folders = HostFolders { limits, git_cache: cache, ..folders };
+        materialise(manifest, &folders, &self.snapshots, &|_| {}).await
+    }
+
     async fn text(&self, made: &Materialised, path: &str) -> Option<String> {
         let entry = made.tree.workspace.get(Path::new(path))?;
         let Node::File { content, size, .. } = entry.node else { return None };
@@ -94,6 +105,31 @@ async fn a_folder_comes_in_with_modes_links_and_empty_folders() {
     assert_eq!(here.snapshots.verify(made.snapshot).await.unwrap(), made.tree);
     assert_eq!(here.make(&manifest).await.unwrap().snapshot, made.snapshot, "again");
     assert!(made.text.contains("├── deep/"), "{}", made.text);
+}
+
+#[tokio::test]
+async fn sources_have_a_bound_that_is_named_with_the_path() {
+    let here = place();
+    for number in 0..9 {
+        here.write(&format!("src/d/{number}"), "ten bytes.");
+    }
+    here.write("src/large", vec![b'l'; 2 << 20]);
+    let manifest = Manifest::default().entry("a", local("src"));
+    let within =
+        async |entries, bytes| here.make_within(&manifest, SourceLimits { entries, bytes }).await;
+    within(12, (2 << 20) + 90).await.unwrap();
+    for (entries, bytes, named) in
+        [(11, u64::MAX, "files and folders"), (100, (2 << 20) + 89, "bytes"), (100, 5, "d/0")]
+    {
+        let error = within(entries, bytes).await.unwrap_err();
+        assert!(matches!(error, MaterialiseError::TooMuch { .. }), "{error}");
+        assert!(error.to_string().contains(named), "{error}");
+    }
+    // All sources together.
+    let twice = manifest.clone().entry("b", local("src"));
+    let limits = SourceLimits { entries: 13, bytes: u64::MAX };
+    let error = here.make_within(&twice, limits).await.unwrap_err();
+    assert!(matches!(error, MaterialiseError::TooMuch { .. }), "{error}");
 }
 
 #[tokio::test]

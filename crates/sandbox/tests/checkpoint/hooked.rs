@@ -1,14 +1,14 @@
 //! A guest that does what the one behind it does, and on demand something else.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use moat_core::{BootNonce, CallKey};
 use moat_sandbox::{
-    ApplyEntry, Command, CommitOutcome, FileChange, FileStat, Guest, GuestError, ProcessEvent,
-    ProcessStatus, Root, ScanEntry,
+    ApplyEntry, Command, CommitOutcome, FileChange, FileData, FileStat, Guest, GuestError,
+    MappedFiles, ProcessEvent, ProcessStatus, Root, ScanEntry,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -21,6 +21,8 @@ const HANGS: u8 = 2;
 pub(crate) struct Hooked {
     inner: Arc<dyn Guest>,
     reads: Mutex<Vec<String>>,
+    /// Bytes that were sent.
+    sent: AtomicUsize,
     on_read: Mutex<Hook>,
     scans: AtomicU8,
     thaws: watch::Sender<u32>,
@@ -31,6 +33,7 @@ impl Hooked {
         Self {
             inner,
             reads: Mutex::default(),
+            sent: AtomicUsize::new(0),
             on_read: Mutex::new(Box::new(|| {})),
             scans: AtomicU8::new(SCANS),
             thaws: watch::channel(0).0,
@@ -40,6 +43,11 @@ impl Hooked {
     /// Paths that were read since the last call.
     pub(crate) fn take_reads(&self) -> Vec<String> {
         std::mem::take(&mut *self.reads.lock().unwrap())
+    }
+
+    /// Bytes of large files that were sent.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
     }
 
     /// Called after every read.
@@ -123,6 +131,23 @@ impl Guest for Hooked {
         self.reads.lock().unwrap().push(path.display().to_string());
         (self.on_read.lock().unwrap())();
         read
+    }
+    async fn read_data(
+        &self,
+        root: Root,
+        path: &Path,
+        range: std::ops::Range<u64>,
+        length: u32,
+    ) -> Result<FileData, GuestError> {
+        let read = self.inner.read_data(root, path, range, length).await;
+        let bytes = read.as_ref().map_or(0, |data| data.bytes.len());
+        self.sent.fetch_add(bytes, Ordering::SeqCst);
+        self.reads.lock().unwrap().push(path.display().to_string());
+        (self.on_read.lock().unwrap())();
+        read
+    }
+    async fn mapped(&self) -> Result<MappedFiles, GuestError> {
+        self.inner.mapped().await
     }
     async fn list(&self, root: Root, path: &Path) -> Result<Vec<ScanEntry>, GuestError> {
         self.inner.list(root, path).await

@@ -62,6 +62,17 @@ async fn one(reply: Reply, payload: Vec<u8>) -> (Result<(), String>, Result<(), 
     tokio::join!(ask, lie).0
 }
 
+/// Says that a file goes on with a hole and then so many bytes, where 100 of the next 200 are asked for.
+async fn data(hole: u64, bytes: usize) -> Result<(), String> {
+    let (client, mut liar) = connected().await;
+    let lie = async {
+        let (id, _) = liar.asked().await;
+        liar.reply(id, Reply::Data { hole }, &vec![7; bytes]).await;
+        liar
+    };
+    refused(tokio::join!(client.read_data(Root::Home, Path::new("a"), 50..250, 100), lie).0)
+}
+
 async fn listed(entries: Vec<StatRecord>) -> Result<(), String> {
     let (client, mut liar) = connected().await;
     let lie = async {
@@ -145,6 +156,19 @@ pub(crate) const CASES: &[Case] = &[
     }),
     case!("as many bytes as a message holds", Some(Check::ReadLength) => async {
         one(Reply::Bytes, vec![7; 4 << 20]).await.1
+    }),
+    case!("a hole beyond what was asked for", Some(Check::ReadLength) => data(u64::MAX, 0)),
+    case!("a hole that leaves no room for its data", Some(Check::ReadLength) => data(150, 51)),
+    case!("more data than was asked for", Some(Check::ReadLength) => data(0, 101)),
+    case!("more mapped files than an answer holds", Some(Check::Mapped) => async {
+        let inodes = (0..=moat_guest::MAX_MAPPED as u64).collect();
+        let (client, mut liar) = connected().await;
+        let lie = async {
+            let (id, _) = liar.asked().await;
+            liar.reply(id, Reply::Mapped { inodes, others: false }, &[]).await;
+            liar
+        };
+        refused(tokio::join!(client.mapped(), lie).0)
     }),
     case!("a conflict about another file", Some(Check::ConflictPath) => async {
         let (client, mut liar) = connected().await;

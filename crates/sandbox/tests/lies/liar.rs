@@ -27,7 +27,7 @@ pub(crate) async fn connected() -> (GuestClient, Liar) {
     let (ours, mut liar) = pipe();
     let greet = async {
         assert!(matches!(liar.hear().await, ClientMessage::Hello { .. }));
-        liar.say(&welcome(2, &"0".repeat(32)), &[]).await;
+        liar.say(&welcome(3, &"0".repeat(32)), &[]).await;
     };
     let (client, ()) = tokio::join!(GuestClient::connect(ours, EPOCH), greet);
     (client.unwrap(), liar)

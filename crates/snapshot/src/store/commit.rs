@@ -30,7 +30,15 @@ impl Snapshots {
     pub async fn commit(&self, tree: &Tree) -> Result<Committed, CommitError> {
         tree.validate()?;
         self.blobs.begin().await?;
-        self.check_contents(tree).await?;
+        if let Err(error) = self.check_contents(tree).await {
+            // Perhaps it was put and lost with the pack that it was in. Then that is what has to be
+            // heard of: it may be mended by freeing space and trying again.
+            if matches!(error, CommitError::MissingContent { .. }) {
+                self.known.forget();
+                self.blobs.sync().await?;
+            }
+            return Err(error);
+        }
         let mut nodes = HashMap::new();
         let home = self.hash_listing(&tree.home, &mut nodes);
         let workspace = self.hash_listing(&tree.workspace, &mut nodes);

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::identity::Assumed;
 use super::remove::remove_now;
 use super::resolve::{Path, Target};
-use super::{Beneath, NO_FOLLOW, os_failure, replace};
+use super::{Beneath, NO_FOLLOW, data, os_failure};
 
 /// Makes what the records say, over what is there.
 pub(super) fn apply(beneath: &Beneath<'_>, records: &[u8]) -> Result<(), Failure> {
@@ -119,7 +119,7 @@ fn make_entry(beneath: &Beneath<'_>, path: &Path, record: &ApplyRecord) -> Resul
                 rustix::fs::ftruncate(&file, *size)?;
                 return Ok(());
             };
-            replace::write_all(&file, content)?;
+            data::write_around_holes(&file, content)?;
             drop(file);
             set_metadata(&target, record, false)
         }

@@ -34,6 +34,11 @@ impl Identity {
         }
     }
 
+    /// The guest's own user and group.
+    pub(crate) fn own(&self) -> (u32, u32) {
+        self.own
+    }
+
     pub(crate) fn assume(&self) -> io::Result<Assumed<'_>> {
         let guard = Assumed(self);
         if self.own != self.command {

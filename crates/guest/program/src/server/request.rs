@@ -10,6 +10,7 @@ use crate::connection::{Listener, MAX_LISTENERS};
 use crate::files::{Remove, Scan};
 use crate::freeze::{Freeze, PAUSE};
 use crate::job::Job;
+use crate::mapped;
 use crate::network::{self, Connect};
 
 /// What a request comes to at once.
@@ -164,6 +165,14 @@ impl Server {
             Request::ReadAt { root, path, offset, length } => {
                 let bytes = files.read_at(root, &path, offset, length)?;
                 Ok(Answer::Bytes(Reply::Bytes, bytes))
+            }
+            Request::ReadData { root, path, offset, until, length } => {
+                let (hole, bytes) = files.read_data(root, &path, offset..until, length)?;
+                Ok(Answer::Bytes(Reply::Data { hole }, bytes))
+            }
+            Request::Mapped => {
+                let (inodes, others) = mapped::files(files.identity());
+                Ok(Answer::Now(Reply::Mapped { inodes, others }))
             }
             Request::List { root, path } => {
                 Ok(Answer::Later(Job::Scan(Scan::folder(files, root, &path)?)))

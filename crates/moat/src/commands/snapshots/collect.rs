@@ -84,9 +84,11 @@ async fn collect(
             escape(&others.join(", "))
         )));
     }
-    let roots = kept(engine, retention).await?;
-    let live = engine.snapshots.needed_by(&roots).await?;
-    Ok(engine.packs.collect(live, options).await?)
+    let live = async || -> anyhow::Result<HashSet<BlobId>> {
+        let roots = kept(engine, retention).await?;
+        Ok(engine.snapshots.needed_by(&roots).await?)
+    };
+    engine.packs.collect(live, options).await
 }
 
 /// The snapshots that stay: of each living run the first, the last ones and those that forks began

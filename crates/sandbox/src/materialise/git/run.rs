@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use moat_core::Secret;
 use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::super::GitError;
 use super::address::without_credentials;
@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const COMPLAINT: u64 = 4096;
 /// Bytes of an answer: the largest `.gitmodules` that is read.
 const ANSWER: u64 = 1024 * 1024;
+/// What git says when the limit of a file's size refuses a write.
+const TOO_LARGE: &str = "File too large";
 /// Where git and ssh are looked for: not where the caller's environment says.
 const PROGRAMS: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
@@ -33,6 +35,8 @@ const SETTINGS: &[&str] = &[
     "core.protectNTFS=true",
     "credential.helper=",
     "fetch.recurseSubmodules=false",
+    // Always one file, so that its limit is one of all that is fetched.
+    "fetch.unpackLimit=1",
     "gc.auto=0",
     "http.followRedirects=false",
     "init.defaultBranch=main",
@@ -56,12 +60,43 @@ pub(super) struct Git<'a> {
     pub(super) credential: Option<(String, Secret)>,
     /// The socket of the caller's SSH agent.
     pub(super) ssh_agent: Option<&'a Path>,
+    /// Bytes of the largest file that git may write; what it fetches is one file.
+    pub(super) largest_file: u64,
 }
 
 impl Git<'_> {
     /// Runs one command. Returns its output.
     pub(super) async fn run(&self, step: &'static str, args: &[&str]) -> Result<String, GitError> {
-        let mut command = Command::new("git");
+        let mut child = self.command(args).spawn().map_err(GitError::Start)?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let done = tokio::time::timeout(PATIENCE, async {
+            let (out, err) = tokio::join!(head_of_pipe(out, ANSWER), head_of_pipe(err, COMPLAINT));
+            (child.wait().await, out, err)
+        });
+        let (status, out, err) =
+            done.await.map_err(|_| GitError::TimedOut { step, seconds: PATIENCE.as_secs() })?;
+        if status.map_err(GitError::Start)?.success() {
+            return Ok(out);
+        }
+        if err.contains(TOO_LARGE) {
+            let (at, limit) = (step.to_owned(), self.largest_file);
+            return Err(GitError::TooMuch { at, what: "bytes", limit });
+        }
+        Err(GitError::Failed { step, message: without_credentials(err.trim()) })
+    }
+
+    /// A command whose answer is read bit by bit by whoever asks. It ends when it is dropped.
+    pub(super) fn listing(&self, args: &[&str]) -> Result<Child, GitError> {
+        self.command(args).stderr(Stdio::null()).spawn().map_err(GitError::Start)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("/bin/sh");
+        // The limit counts blocks of 512 bytes, and every process of git's inherits it. Without its
+        // signal (25) a write that goes beyond it fails, and git says so.
+        let blocks = (self.largest_file / 512).max(1).to_string();
+        let script = "trap '' 25; ulimit -f \"$0\" && exec git \"$@\"";
+        command.args(["-c", script, &blocks]);
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
@@ -94,18 +129,7 @@ impl Git<'_> {
                 .env("GIT_CONFIG_KEY_0", format!("http.{origin}.extraHeader"))
                 .env("GIT_CONFIG_VALUE_0", authorization(secret));
         }
-        let mut child = command.spawn().map_err(GitError::Start)?;
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        let done = tokio::time::timeout(PATIENCE, async {
-            let (out, err) = tokio::join!(head_of_pipe(out, ANSWER), head_of_pipe(err, COMPLAINT));
-            (child.wait().await, out, err)
-        });
-        let (status, out, err) =
-            done.await.map_err(|_| GitError::TimedOut { step, seconds: PATIENCE.as_secs() })?;
-        if status.map_err(GitError::Start)?.success() {
-            return Ok(out);
-        }
-        Err(GitError::Failed { step, message: without_credentials(err.trim()) })
+        command
     }
 }
 

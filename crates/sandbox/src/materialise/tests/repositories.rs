@@ -148,6 +148,51 @@ async fn hostile_repositories_are_refused_by_name_and_leave_nothing() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A tree that holds the same tree ten times, eight deep: a few hundred bytes that would become a
+/// hundred million files; and a pack that is larger than allowed.
+#[tokio::test]
+async fn repositories_that_would_become_too_much_are_refused_before_they_do() {
+    let here = place();
+    repository(&here, "bomb", &[("a", "x")]);
+    let mut listing = "100644 file x".to_owned();
+    for _ in 0..8 {
+        let commit = commit_of(&here, "bomb", &listing);
+        let tree = here.git(&["-C", "bomb", "rev-parse", &format!("{commit}^{{tree}}")]);
+        let again = (0..10).map(|number| format!("040000 d{number} {tree}\n"));
+        listing = again.collect();
+    }
+    commit_of(&here, "bomb", &listing);
+    let before = names(here.dir.path());
+    let bomb = GitRepo { reference: Some("evil".to_owned()), ..from("bomb") };
+    let limits = SourceLimits { entries: 5000, bytes: 1 << 30 };
+    let error = here.make_within(&entry(bomb), limits).await.unwrap_err();
+    let MaterialiseError::Git { source: GitError::TooMuch { what, limit, .. }, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!((*what, *limit), ("files and folders", 5000));
+    assert!(error.to_string().contains("`d0/"), "{error}");
+
+    let noise: String = (0..40_000_u64)
+        .map(|number| moat_core::Hash::of(&number.to_le_bytes()).to_string())
+        .collect();
+    repository(&here, "large", &[("noise", &noise)]);
+    let within = async |bytes| {
+        let limits = SourceLimits { entries: 5000, bytes };
+        here.make_within(&entry(from("large")), limits).await
+    };
+    // Less than what is checked out, and less than what is fetched.
+    for bytes in [noise.len() as u64 - 1, 100_000] {
+        let error = within(bytes).await.unwrap_err();
+        let MaterialiseError::Git { source: GitError::TooMuch { what, limit, .. }, .. } = &error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!((*what, *limit), ("bytes", bytes));
+    }
+    within(noise.len() as u64 * 3).await.unwrap();
+    assert_eq!(names(here.dir.path()), before, "something is left behind");
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<_> =
