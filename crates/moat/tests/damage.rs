@@ -119,3 +119,48 @@ fn database(data: &Path) -> PathBuf {
     let found = files.iter().find(|path| is(path, ".db") || is(path, ".sqlite")).cloned();
     found.unwrap_or_else(|| panic!("no database among {files:?}"))
 }
+
+/// Killed while the files of a lost sandbox come back, at different places: the next one ends as if
+/// nothing had been killed.
+#[test]
+fn killed_while_files_come_back() {
+    let lab = Lab::new();
+    for number in 0..3000 {
+        lab.write(&format!("work/d{}/{number}", number % 40), format!("file {number}\n"));
+    }
+    let sum = "find . -type f ! -name '*.txt' -exec sha256sum {} + | sort | sha256sum > sum.txt";
+    let turns = [
+        vec![exec(sum)],
+        vec![say("done")],
+        vec![exec(
+            "cp sum.txt before.txt; find . -type f ! -name '*.txt' -exec sha256sum {} + | sort | sha256sum > sum.txt; cmp sum.txt before.txt && echo same > same.txt",
+        )],
+        vec![say("done")],
+    ];
+    let replay = lab.write("t.jsonl", transcript(&turns)).to_str().unwrap().to_owned();
+    let run = lab.ok(&["exec", "--json", "--replay", &replay, "Go."]).run();
+    // The sandbox ended with its run: whoever goes on fills another one.
+    let mut killed = 0;
+    for step in 0..8 {
+        let before = lab.ok(&["logs", &run, "--json"]).out;
+        let args = if step == 0 { vec!["continue", &run, "Check."] } else { vec!["resume", &run] };
+        let running = lab.start(lab.command(&args));
+        std::thread::sleep(std::time::Duration::from_millis(60 + 45 * step));
+        running.kill();
+        let after = lab.ok(&["logs", &run, "--json"]).out;
+        assert!(after.starts_with(&before), "an event was lost or changed");
+        if lab.json(&["show", &run, "--json"])["status"] == "finished" && step > 0 {
+            break;
+        }
+        killed += 1;
+    }
+    assert!(killed >= 2, "it was over before it was killed");
+    if lab.json(&["show", &run, "--json"])["status"] != "finished" {
+        lab.ok(&["resume", &run]);
+    }
+    let out = lab.path("out");
+    lab.ok(&["restore", &run, out.to_str().unwrap()]);
+    assert_eq!(std::fs::read_to_string(out.join("same.txt")).unwrap(), "same\n");
+    assert_eq!(lab.json(&["verify", "--json"])["sound"], true);
+    lab.ok(&["snapshots", "verify"]);
+}

@@ -138,6 +138,10 @@ fn damage_is_named_and_other_snapshots_still_come_back() {
             assert!(bytes.is_none() || named, "{found}");
             let bad = found["snapshots_damaged"].as_array().unwrap().len();
             assert!(bad >= 1 && bad <= taken.len(), "{found}");
+            let told = lab.moat(&["snapshots", "verify"]);
+            assert!(told.out.contains("moat fork RUN --at SEQ"), "{told}");
+            let run = format!("BAD  {run}@");
+            assert!(told.out.contains(&run) && (bytes.is_none() || told.out.contains("packs/")));
             std::fs::write(&pack, &whole).unwrap();
         }
     }

@@ -321,8 +321,10 @@ async fn damage_is_named_and_another_snapshot_still_restores() {
     fs::write(&pack, bytes).unwrap();
     let fresh = Bench::new().await;
     let failed = fresh.checkpointer(&snapshots).restore(damaged).await;
-    let Err(RestoreError::Load(error)) = failed else { panic!("{failed:?}") };
-    assert!(error.to_string().contains(&id), "{error}");
+    let Err(error @ RestoreError::Content { .. }) = failed else { panic!("{failed:?}") };
+    let text = error.to_string();
+    let named = [&id, "`large`", &damaged.to_string(), "an earlier snapshot"];
+    assert!(named.iter().all(|name| text.contains(*name)), "{text}");
     let fresh = Bench::new().await;
     fresh.checkpointer(&snapshots).restore(whole).await.unwrap();
     assert_eq!(fs::read(fresh.workspace().join("file")).unwrap(), b"whole");
@@ -391,6 +393,64 @@ async fn what_writes_and_maps_files_during_every_checkpoint_spoils_none() {
         let counts: Vec<u64> = (1..=lines.len() as u64).collect();
         assert_eq!(lines, counts, "a moment that never was");
     }
+}
+
+/// The store of a tenant holds a content that a sandbox never had. Its guest knows the content's
+/// name, size and place, and gets nothing by saying them.
+#[tokio::test]
+async fn what_a_guest_names_is_only_bytes() {
+    let (dir, snapshots) = unsealed();
+    let secret = noise_of(900_000);
+    let stored = snapshots.put(secret.clone()).await.unwrap();
+    let kept = moat_snapshot::Entry {
+        path: "secret".into(),
+        meta: moat_snapshot::Meta::with_mode(0o600),
+        node: Node::File { content: stored.content, size: stored.size, link: None },
+    };
+    let root = moat_snapshot::Meta::folder();
+    let workspace = moat_snapshot::Listing::from_entries(root, vec![kept]).unwrap();
+    let tree = moat_snapshot::Tree { workspace, ..moat_snapshot::Tree::empty() };
+    snapshots.commit(&tree).await.unwrap();
+
+    let bench = Bench::new().await;
+    let id = stored.content.0;
+    let size = stored.size.to_le_bytes();
+    // What a recipe, a folder and a pack say where they refer to a content.
+    let folder = [b"moat-folder\x01\x01\0\0\0\x01\0x\0".as_slice(), &[0; 20], &size, &id, &[0]];
+    let pack = fs::read(packs(dir.path()).pop().unwrap()).unwrap();
+    let names: [(&str, Vec<u8>); 5] = [
+        ("hex", stored.content.to_string().into_bytes()),
+        ("raw", id.to_vec()),
+        ("recipe", [&[0; 32][..], &id, &size].concat()),
+        ("folder", folder.concat()),
+        ("pack", pack.get(pack.len() - 4096..).unwrap().to_vec()),
+    ];
+    for (name, bytes) in &names {
+        bench.put(name, bytes);
+    }
+    let taken = bench.checkpointer(&snapshots).checkpoint().await.unwrap();
+    let fresh = Bench::new().await;
+    fresh.checkpointer(&snapshots).restore(taken.snapshot).await.unwrap();
+    for (name, bytes) in &names {
+        assert_eq!(&fs::read(fresh.workspace().join(name)).unwrap(), bytes, "{name}");
+    }
+
+    // A file of that size, said to be there by whoever never sends a byte of it.
+    let file = fs::File::create(bench.workspace().join("claimed")).unwrap();
+    file.set_len(stored.size).unwrap();
+    let guest = Arc::new(Hooked::new(bench.guest.clone()));
+    guest.send_nothing();
+    let failed = bench.checkpointer_over(guest, &snapshots).checkpoint().await;
+    assert!(matches!(failed, Err(CheckpointError::Changing { .. })), "{failed:?}");
+    // And under the key of somebody else the same bytes have another name, and are stored anew.
+    let other = moat_core::TenantKey::new([9; 32]);
+    let objects = Arc::new(moat_blobs::FolderObjects::new(dir.path()));
+    let options = moat_blobs::PackedOptions::default();
+    let key = *moat_snapshot::Snapshots::blob_key(&other);
+    let packs = moat_blobs::PackedBlobs::new(objects, key, options);
+    let elsewhere = moat_snapshot::Snapshots::new(Arc::new(packs), &other);
+    let put = elsewhere.put(secret).await.unwrap();
+    assert!(put.new && put.content != stored.content);
 }
 
 /// Futures of this crate are spawned by whoever drives a run.

@@ -1,6 +1,6 @@
 //! Any tree comes back bit for bit from packs in buckets, as far as their emulators go.
 #![cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 #[path = "../../blobs/tests/buckets/emulator.rs"]
 mod emulator;

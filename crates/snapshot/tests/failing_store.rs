@@ -1,6 +1,6 @@
 //! A store that fails at any of its writes: nothing is reported committed that is not, and what was
 //! committed before comes back.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! time, and collecting beside writers.
 //!
 //! The others are this test program once more, told by variables what to do.
-#![expect(
+#![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,

@@ -1,5 +1,5 @@
 //! Any tree comes back bit for bit from every kind of store on this machine.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
 use std::sync::Arc;

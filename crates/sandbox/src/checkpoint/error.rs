@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use moat_core::Retryable;
+use moat_core::{Retryable, SnapshotId};
 use moat_snapshot::{CommitError, InvalidTree, LoadError, PutError};
 
 use crate::GuestError;
@@ -64,6 +64,19 @@ pub enum RestoreError {
     /// The snapshot cannot be read.
     #[error("cannot restore: {0}")]
     Load(#[from] LoadError),
+    /// A file's content is missing or damaged.
+    #[error(
+        "cannot restore `{}` of the snapshot {snapshot}: {source}; go on from an earlier snapshot, or put back what the store lost",
+        path.display()
+    )]
+    Content {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The file, beneath its root.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<LoadError>,
+    },
     /// The sandbox failed.
     #[error("cannot restore: {0}")]
     Guest(#[from] GuestError),
@@ -79,6 +92,7 @@ impl Retryable for RestoreError {
     fn is_retryable(&self) -> bool {
         match self {
             Self::Load(error) => error.is_retryable(),
+            Self::Content { source, .. } => source.is_retryable(),
             Self::Guest(error) => error.is_retryable(),
             Self::Differs { .. } => false,
         }

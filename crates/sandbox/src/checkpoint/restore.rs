@@ -68,88 +68,15 @@ impl Checkpointer {
             let seed = self.snapshots.load(seed).await?;
             tree.workspace = beside(&tree.workspace, &seed.workspace)?;
         }
+        let filler = Filler { checkpointer: self, snapshot };
         tokio::try_join!(
-            self.fill(Root::Workspace, &tree.workspace),
-            self.fill(Root::Home, &tree.home),
+            filler.fill(Root::Workspace, &tree.workspace),
+            filler.fill(Root::Home, &tree.home),
         )?;
         let shown = self.look(&tree).await?;
         self.last = Some(Last { snapshot, shown });
         self.keep();
         Ok(RestoreReport { tree, duration: started.elapsed() })
-    }
-
-    async fn fill(&self, root: Root, listing: &Listing) -> Result<(), RestoreError> {
-        let entries = apply_entries(listing);
-        let mut large = Vec::new();
-        let mut start = 0;
-        while start < entries.len() {
-            let batch = batch_from(&entries, start);
-            start += batch.len();
-            large.extend(batch.iter().filter(|(_, file)| is_large(*file)));
-            self.guest.apply(root, &self.with_contents(batch).await?).await?;
-        }
-        let writes = large.into_iter().filter_map(|(entry, file)| {
-            file.map(|(content, size)| self.write_large(root, &entry.path, content, size))
-        });
-        stream::iter(writes.collect::<Vec<_>>())
-            .buffer_unordered(SIDE_BY_SIDE)
-            .try_collect::<()>()
-            .await?;
-        let mut start = 0;
-        // Folders get their times last of all, after the last batch that touches what is in them.
-        let done: Vec<_> = finish_order(entries);
-        while start < done.len() {
-            let end = done.len().min(start + BATCH_ENTRIES);
-            self.guest.finish(root, done.get(start..end).unwrap_or_default()).await?;
-            start = end;
-        }
-        Ok(())
-    }
-
-    /// A batch, with the contents of its small files.
-    async fn with_contents(
-        &self,
-        batch: &[(ApplyEntry, Option<(BlobId, u64)>)],
-    ) -> Result<Vec<ApplyEntry>, RestoreError> {
-        let filled = batch.iter().map(|(entry, file)| async move {
-            let mut entry = entry.clone();
-            if let (ApplyNode::File { content, .. }, Some((id, size)), false) =
-                (&mut entry.node, *file, is_large(*file))
-            {
-                let bytes = self.snapshots.read_file(id, size).await?;
-                check_size(id, size, bytes.len() as u64)?;
-                *content = Some(bytes);
-            }
-            Ok::<_, RestoreError>(entry)
-        });
-        stream::iter(filled.collect::<Vec<_>>()).buffered(SIDE_BY_SIDE).try_collect().await
-    }
-
-    async fn write_large(
-        &self,
-        root: Root,
-        path: &Path,
-        content: BlobId,
-        size: u64,
-    ) -> Result<(), RestoreError> {
-        let mut hasher = self.snapshots.hasher();
-        let mut offset = 0;
-        loop {
-            let bytes = self.snapshots.read_part(content, offset, CHUNK).await?;
-            if bytes.is_empty() {
-                break;
-            }
-            hasher.update(&bytes);
-            // Zeroes are not written, so that a file with holes keeps them.
-            for run in written(&bytes) {
-                let at = offset + run.start as u64;
-                let data = bytes.get(run).unwrap_or_default();
-                self.guest.write_at(root, path, at, data).await?;
-            }
-            offset += bytes.len() as u64;
-        }
-        check_size(content, size, offset)?;
-        if hasher.id() == content { Ok(()) } else { Err(Snapshots::damaged(content).into()) }
     }
 
     /// Looks at what the sandbox shows after it was filled, and remembers it, so that the next
@@ -202,6 +129,98 @@ impl Checkpointer {
     fn skips(&self, root: Root, path: &Path) -> bool {
         let rules = if root == Root::Home { &self.skip.home } else { &self.skip.workspace };
         rules.iter().any(|rule| path.starts_with(rule))
+    }
+}
+
+/// Puts the files of one snapshot into a sandbox.
+struct Filler<'a> {
+    checkpointer: &'a Checkpointer,
+    snapshot: SnapshotId,
+}
+
+impl Filler<'_> {
+    async fn fill(&self, root: Root, listing: &Listing) -> Result<(), RestoreError> {
+        let guest = &self.checkpointer.guest;
+        let entries = apply_entries(listing);
+        let mut large = Vec::new();
+        let mut start = 0;
+        while start < entries.len() {
+            let batch = batch_from(&entries, start);
+            start += batch.len();
+            large.extend(batch.iter().filter(|(_, file)| is_large(*file)));
+            guest.apply(root, &self.with_contents(batch).await?).await?;
+        }
+        let writes = large.into_iter().filter_map(|(entry, file)| {
+            file.map(|(content, size)| self.write_large(root, &entry.path, content, size))
+        });
+        stream::iter(writes.collect::<Vec<_>>())
+            .buffer_unordered(SIDE_BY_SIDE)
+            .try_collect::<()>()
+            .await?;
+        let mut start = 0;
+        // Folders get their times last of all, after the last batch that touches what is in them.
+        let done: Vec<_> = finish_order(entries);
+        while start < done.len() {
+            let end = done.len().min(start + BATCH_ENTRIES);
+            guest.finish(root, done.get(start..end).unwrap_or_default()).await?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// A batch, with the contents of its small files.
+    async fn with_contents(
+        &self,
+        batch: &[(ApplyEntry, Option<(BlobId, u64)>)],
+    ) -> Result<Vec<ApplyEntry>, RestoreError> {
+        let filled = batch.iter().map(|(entry, file)| async move {
+            let mut entry = entry.clone();
+            if let (ApplyNode::File { content, .. }, Some((id, size)), false) =
+                (&mut entry.node, *file, is_large(*file))
+            {
+                let read = self.checkpointer.snapshots.read_file(id, size).await;
+                let bytes = read.map_err(|error| self.damaged(&entry.path, error))?;
+                check_size(id, size, bytes.len() as u64)
+                    .map_err(|error| self.damaged(&entry.path, error))?;
+                *content = Some(bytes);
+            }
+            Ok::<_, RestoreError>(entry)
+        });
+        stream::iter(filled.collect::<Vec<_>>()).buffered(SIDE_BY_SIDE).try_collect().await
+    }
+
+    async fn write_large(
+        &self,
+        root: Root,
+        path: &Path,
+        content: BlobId,
+        size: u64,
+    ) -> Result<(), RestoreError> {
+        let Checkpointer { guest, snapshots, .. } = self.checkpointer;
+        let damaged = |error| self.damaged(path, error);
+        let mut hasher = snapshots.hasher();
+        let mut offset = 0;
+        loop {
+            let bytes = snapshots.read_part(content, offset, CHUNK).await.map_err(damaged)?;
+            if bytes.is_empty() {
+                break;
+            }
+            hasher.update(&bytes);
+            // Zeroes are not written, so that a file with holes keeps them.
+            for run in written(&bytes) {
+                let at = offset + run.start as u64;
+                let data = bytes.get(run).unwrap_or_default();
+                guest.write_at(root, path, at, data).await?;
+            }
+            offset += bytes.len() as u64;
+        }
+        check_size(content, size, offset).map_err(damaged)?;
+        if hasher.id() == content { Ok(()) } else { Err(damaged(Snapshots::damaged(content))) }
+    }
+
+    fn damaged(&self, path: &Path, source: LoadError) -> RestoreError {
+        let (path, source) = (path.to_owned(), Box::new(source));
+        RestoreError::Content { snapshot: self.snapshot, path, source }
     }
 }
 
@@ -287,9 +306,6 @@ fn written(bytes: &[u8]) -> Vec<Range<usize>> {
     runs
 }
 
-fn check_size(content: BlobId, expected: u64, found: u64) -> Result<(), RestoreError> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(LoadError::Size { content, expected, found }.into())
+fn check_size(content: BlobId, expected: u64, found: u64) -> Result<(), LoadError> {
+    if expected == found { Ok(()) } else { Err(LoadError::Size { content, expected, found }) }
 }

@@ -1,7 +1,7 @@
 //! A guest that does what the one behind it does, and on demand something else.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -25,6 +25,7 @@ pub(crate) struct Hooked {
     sent: AtomicUsize,
     on_read: Mutex<Hook>,
     scans: AtomicU8,
+    silent: AtomicBool,
     thaws: watch::Sender<u32>,
 }
 
@@ -36,6 +37,7 @@ impl Hooked {
             sent: AtomicUsize::new(0),
             on_read: Mutex::new(Box::new(|| {})),
             scans: AtomicU8::new(SCANS),
+            silent: AtomicBool::new(false),
             thaws: watch::channel(0).0,
         }
     }
@@ -53,6 +55,11 @@ impl Hooked {
     /// Called after every read.
     pub(crate) fn on_read(&self, hook: impl Fn() + Send + Sync + 'static) {
         *self.on_read.lock().unwrap() = Box::new(hook);
+    }
+
+    /// From now on no content is sent.
+    pub(crate) fn send_nothing(&self) {
+        self.silent.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn fail_scans(&self) {
@@ -127,6 +134,9 @@ impl Guest for Hooked {
         offset: u64,
         length: u32,
     ) -> Result<Vec<u8>, GuestError> {
+        if self.silent.load(Ordering::SeqCst) {
+            return Ok(Vec::new());
+        }
         let read = self.inner.read_at(root, path, offset, length).await;
         self.reads.lock().unwrap().push(path.display().to_string());
         (self.on_read.lock().unwrap())();
@@ -139,6 +149,9 @@ impl Guest for Hooked {
         range: std::ops::Range<u64>,
         length: u32,
     ) -> Result<FileData, GuestError> {
+        if self.silent.load(Ordering::SeqCst) {
+            return Ok(FileData { hole: 0, bytes: Vec::new() });
+        }
         let read = self.inner.read_data(root, path, range, length).await;
         let bytes = read.as_ref().map_or(0, |data| data.bytes.len());
         self.sent.fetch_add(bytes, Ordering::SeqCst);

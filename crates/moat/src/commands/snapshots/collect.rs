@@ -172,6 +172,13 @@ pub(super) async fn verify(engine: &Engine, as_json: bool) -> anyhow::Result<Exi
             "{checked} snapshots, {bad} of them damaged; {} damaged places in packs",
             damage.len()
         )?;
+        if !sound {
+            writeln!(
+                out,
+                "put the packs back from a copy, or go on from a whole snapshot: \
+                 `moat fork RUN --at SEQ`, `moat restore RUN FOLDER --at SEQ`"
+            )?;
+        }
     }
     Ok(if sound { Exit::Success } else { Exit::TaskFailed })
 }
