@@ -45,6 +45,15 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Whether a file of this name, with something in it, is beneath a folder.
+fn holds(folder: &Path, name: &str) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| {
+        let is_it = entry.file_name() == name && entry.metadata().is_ok_and(|meta| meta.len() > 0);
+        is_it || (entry.file_type().is_ok_and(|kind| kind.is_dir()) && holds(&entry.path(), name))
+    })
+}
+
 #[test]
 fn a_full_disk_is_said_and_the_run_goes_on_once_there_is_room() {
     let lab = Lab::new();
@@ -59,6 +68,8 @@ fn a_full_disk_is_said_and_the_run_goes_on_once_there_is_room() {
     let args = ["exec", "--json", "--replay", file.to_str().unwrap(), "Go."];
     let running = lab.start(lab.command(&args));
     running.wait_for_output("\"kind\":\"call_started\"");
+    // What it writes before the disk is full is there before the disk is full.
+    lab::wait_until("the first line", || holds(&lab.data, "log.txt"));
     let ballast = disk.fill();
     let done = running.finish();
     assert_eq!(done.code, Some(5), "{done}");

@@ -9,7 +9,7 @@ mod lab;
 #[path = "support/transcript.rs"]
 mod transcript;
 
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,14 +17,15 @@ use lab::Lab;
 use serde_json::json;
 use transcript::{Turn, exec_with, say, transcript};
 
-/// One command, with the time that an installation takes.
-fn long(script: &str) -> Turn {
-    let arguments = json!({"cmd": script, "login": false, "yield_time_ms": 30000});
-    // Beyond 30 s a command goes on beside the run; its end is waited for.
-    vec![
-        exec_with(arguments),
-        exec_with(json!({"cmd": WAIT, "login": false, "yield_time_ms": 30000})),
-    ]
+/// One command, with the time that an installation takes on a machine that does other things too:
+/// beyond 30 s it goes on beside the run, and its end is waited for.
+fn long(script: &str) -> Vec<Turn> {
+    let call =
+        |cmd: &str| vec![exec_with(json!({"cmd": cmd, "login": false, "yield_time_ms": 30000}))];
+    let mut turns = vec![call(script)];
+    turns.extend((0..6).map(|_| call(WAIT)));
+    turns.push(vec![say("done")]);
+    turns
 }
 
 /// Waits until no installation runs any more.
@@ -37,8 +38,7 @@ fn brought_back(lab: &Lab, make: &str, check: &str) -> PathBuf {
     let check = format!(
         "touch .busy; (set -e; {check}) > checked.txt 2>&1; echo $? >> checked.txt; rm .busy"
     );
-    let done = vec![say("done")];
-    let turns = [long(&make), done.clone(), long(&check), done];
+    let turns = [long(&make), long(&check)].concat();
     let replay = lab.write("t.jsonl", transcript(&turns)).to_str().unwrap().to_owned();
     let run = lab.ok(&["exec", "--json", "--replay", &replay, "Make it."]).run();
 
@@ -72,6 +72,22 @@ fn said(out: &Path, name: &str) -> String {
     text.strip_suffix("0\n").unwrap_or_else(|| panic!("{name}: {text}")).to_owned()
 }
 
+/// Makes a package with a program.
+const WHEEL: &str = r#"
+import zipfile
+info = 'hello-1.dist-info/'
+files = {
+    'hello.py': 'import sys\ndef main():\n    print("hello from", sys.prefix)\n',
+    info + 'METADATA': 'Metadata-Version: 2.1\nName: hello\nVersion: 1\n',
+    info + 'WHEEL': 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n',
+    info + 'entry_points.txt': '[console_scripts]\nhello = hello:main\n',
+}
+files[info + 'RECORD'] = ''.join(name + ',,\n' for name in [*files, info + 'RECORD'])
+with zipfile.ZipFile('hello-1-py3-none-any.whl', 'w') as wheel:
+    for name, text in files.items():
+        wheel.writestr(name, text)
+"#;
+
 #[test]
 fn a_python_environment_works_where_it_comes_back() {
     let ready = Command::new("/usr/bin/python3").args(["-c", "import venv, ensurepip"]).status();
@@ -80,11 +96,9 @@ fn a_python_environment_works_where_it_comes_back() {
         return;
     }
     let lab = Lab::new();
-    let make = "/usr/bin/python3 -m venv venv; mkdir pkg; \
-                printf 'def main():\\n    import sys\\n    print(\"hello from\", sys.prefix)\\n' > pkg/hello.py; \
-                printf '[project]\\nname = \"hello\"\\nversion = \"1\"\\n[project.scripts]\\nhello = \"hello:main\"\\n[build-system]\\nrequires = [\"setuptools\"]\\nbuild-backend = \"setuptools.build_meta\"\\n[tool.setuptools]\\npy-modules = [\"hello\"]\\n' > pkg/pyproject.toml; \
-                venv/bin/pip install --quiet --no-index --no-build-isolation ./pkg || \
-                venv/bin/pip install --quiet --no-index --no-build-isolation --no-use-pep517 ./pkg; \
+    lab.write("work/wheel.py", WHEEL);
+    let make = "/usr/bin/python3 -m venv venv; /usr/bin/python3 wheel.py; \
+                venv/bin/pip install --quiet --no-index ./hello-1-py3-none-any.whl; \
                 venv/bin/hello; readlink venv/bin/python3; readlink venv/lib64";
     let check = "venv/bin/hello; readlink venv/bin/python3; readlink venv/lib64; \
                  venv/bin/pip --version | cut -d' ' -f1; . venv/bin/activate; python3 -c 'import hello'";
@@ -143,23 +157,21 @@ fn a_farm_of_links_by_pnpm_works_where_it_comes_back() {
     };
     let lab = Lab::new();
     packages(&lab);
-    // As one has it who installed it with the Node.js of his home.
-    let node = lab.home.join(".nvm/versions/node/v0");
-    for folder in ["bin", "lib/node_modules"] {
-        std::fs::create_dir_all(node.join(folder)).unwrap();
+    // Without what builds programs in C, which is the largest part of it.
+    let tool = lab.work.join(".pnpm");
+    std::fs::create_dir_all(tool.join("dist")).unwrap();
+    for part in ["package.json", "bin", "dist/pnpm.cjs", "dist/worker.js"] {
+        let parent = tool.join(part).parent().unwrap().to_owned();
+        let copied = Command::new("cp").arg("-r").arg(pnpm.join(part)).arg(parent).status();
+        assert!(copied.unwrap().success());
     }
-    let copied =
-        Command::new("cp").arg("-r").arg(&pnpm).arg(node.join("lib/node_modules")).status();
-    assert!(copied.unwrap().success());
-    symlink("../lib/node_modules/pnpm/bin/pnpm.cjs", node.join("bin/pnpm")).unwrap();
-    let make =
-        "pnpm install --offline --store-dir /workspace/.store --package-import-method hardlink";
+    let make = "node .pnpm/bin/pnpm.cjs install --offline --store-dir /workspace/.store --package-import-method hardlink";
     // Names of a file of the store, and that it is one file.
     let check = "node -e 'console.log(require(\"left\")())'; node_modules/.bin/right; \
                  readlink node_modules/left; \
                  file=$(find node_modules/.pnpm -path '*right/index.js' -type f); \
                  stat -c %h $file; find .store -type f -samefile $file | wc -l; \
-                 pnpm install --offline --frozen-lockfile --store-dir /workspace/.store > again.txt";
+                 node .pnpm/bin/pnpm.cjs install --offline --frozen-lockfile --store-dir /workspace/.store > again.txt";
     let out = brought_back(&lab, make, check);
     said(&out, "made.txt");
     let expected = "42\n41\n.pnpm/left@file+left.tgz/node_modules/left\n2\n1\n";
