@@ -19,7 +19,10 @@ fn conforms_as_ordinary_user() {
 
 #[test]
 fn conforms_as_user_with_subuids() {
-    support::as_user_with_subuids("conforms_as_user_with_subuids", conforms);
+    support::as_user_with_subuids("conforms_as_user_with_subuids", || {
+        conforms();
+        support::assert_lent();
+    });
 }
 
 fn conforms() {

@@ -36,7 +36,10 @@ fn contains_as_ordinary_user() {
 #[test]
 fn contains_as_user_with_subuids() {
     support::as_user_with_subuids("contains_as_user_with_subuids", || {
-        suite::on_terminal("contains_as_user_with_subuids", || on_runtime(contains));
+        suite::on_terminal("contains_as_user_with_subuids", || {
+            support::assert_lent();
+            on_runtime(contains);
+        });
     });
 }
 

@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use moat_sandbox_local::{LocalOptions, LocalProvider};
+use moat_sandbox_local::{LocalOptions, LocalProvider, UsersState};
 
 /// A user that no host has.
 const ORDINARY: u32 = 61_234;
@@ -65,6 +65,14 @@ pub(crate) fn as_user_with_subuids(name: &str, body: impl FnOnce()) {
     } else {
         skip(name, "needs the user `moat-subuid`; scripts/setup makes it");
     }
+}
+
+/// Sandboxes of this process's user do have ids that the host lends: without, they could pass the
+/// same tests as others.
+pub(crate) fn assert_lent() {
+    let top = tempfile::tempdir().unwrap();
+    let users = provider(top.path()).users().unwrap();
+    assert_eq!(users.state, UsersState::Lent, "{}", users.detail);
 }
 
 /// Name, user and group of somebody of the host.
