@@ -154,15 +154,16 @@ fn listen(control: &OwnedFd, plan: &Plan) -> Result<i32, StepFailed> {
             (0, _) => break,
             (12, 1) => {
                 process = i32::try_from(first).ok();
-                if let Some((pid, maps)) = process.zip(plan.mapped_outside()) {
-                    map(control, pid, maps).inspect_err(|_| end(process))?;
+                if let Some((pid, maps)) = process.zip(plan.mapped_outside())
+                    && let Err(failed) = map(control, pid, maps)
+                {
+                    end(process);
+                    return Err(ended_early(control, plan).unwrap_or(failed));
                 }
             }
             (12, 2) => {
                 end(process);
-                let (step, fence) = plan.name(first);
-                let message = std::io::Error::from_raw_os_error(second as i32).to_string();
-                return Err(StepFailed { fence, ..StepFailed::new(step, message) });
+                return Err(step_failed(plan, first, second));
             }
             _ => return Err(StepFailed::new("hear the launcher", "it does not make sense")),
         }
@@ -180,6 +181,21 @@ fn map(control: &OwnedFd, pid: i32, maps: &Maps) -> Result<(), StepFailed> {
     })?;
     let told = send_word(control, &[1], SendFlags::NOSIGNAL);
     told.map(drop).map_err(|error| StepFailed::new("have the launcher go on", error))
+}
+
+/// Why the first process ended before it could be mapped, if that was so: it has said so before.
+fn ended_early(control: &OwnedFd, plan: &Plan) -> Option<StepFailed> {
+    let mut report = [0_u8; 12];
+    let (length, _) = recv(control, &mut report, RecvFlags::DONTWAIT).ok()?;
+    let [kind, step, error] = words(&report);
+    ((length, kind) == (12, 2)).then(|| step_failed(plan, step, error))
+}
+
+/// A step, by what it is called, and what the system said to it.
+fn step_failed(plan: &Plan, step: u32, error: u32) -> StepFailed {
+    let (step, fence) = plan.name(step);
+    let message = std::io::Error::from_raw_os_error(error as i32).to_string();
+    StepFailed { fence, ..StepFailed::new(step, message) }
 }
 
 /// Ends a first process whose making failed; it has not run any program yet.

@@ -67,6 +67,9 @@ pub unsafe extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_in
     1
 }
 
+/// The namespaces that a process can only be begun in.
+const FIRST_NAMESPACES: u64 = (libc::CLONE_NEWUSER | libc::CLONE_NEWPID) as u64;
+
 type Failed = (u32, Errno);
 
 fn launch(control: c_int, message: &mut Message) -> Result<(), Failed> {
@@ -83,9 +86,15 @@ fn launch(control: c_int, message: &mut Message) -> Result<(), Failed> {
         slots.set(Slots::SHIFTED, mount).map_err(at(stage::SHIFT))?;
     }
     let (gate_out, gate_in) = sys::pipe().map_err(at(stage::CLONE))?;
-    let child = sys::clone(plan.namespaces).map_err(at(stage::CLONE))?;
+    // While others write the maps, the child makes what needs none.
+    let later = if plan.mapped_outside { plan.namespaces & !FIRST_NAMESPACES } else { 0 };
+    let child = sys::clone(plan.namespaces & !later).map_err(at(stage::CLONE))?;
     if child == 0 {
         sys::close(gate_in);
+        if let Err(error) = sys::unshare(later) {
+            sys::report(control, sys::Report::Failed { step: stage::CLONE, error });
+            sys::exit(4);
+        }
         first_process(control, gate_out, &plan, &mut slots);
     }
     sys::report(control, sys::Report::Started { pid: child });

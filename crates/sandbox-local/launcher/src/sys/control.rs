@@ -117,6 +117,15 @@ pub(crate) fn clone(namespaces: u64) -> Result<c_int, Errno> {
     check_long(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) }).map(|pid| pid as c_int)
 }
 
+/// Leaves the caller's namespaces of these kinds for new ones.
+pub(crate) fn unshare(namespaces: u64) -> Result<(), Errno> {
+    if namespaces == 0 {
+        return Ok(());
+    }
+    // SAFETY: takes a number.
+    check(unsafe { libc::unshare(namespaces as c_int) }).map(|_| ())
+}
+
 /// Lets the child go on.
 pub(crate) fn open_gate(gate: c_int) {
     // SAFETY: one byte of a live buffer.
