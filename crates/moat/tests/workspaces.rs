@@ -9,7 +9,7 @@ mod lab;
 #[path = "support/transcript.rs"]
 mod transcript;
 
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -126,7 +126,9 @@ fn packages(lab: &Lab) {
             lab.write(&format!("packages/{name}/package/{file}"), content);
         }
         let program = lab.path(&format!("packages/{name}/package/cli.js"));
-        let _ = Command::new("chmod").arg("755").arg(program).status();
+        if program.exists() {
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
         let (archive, folder) = (lab.work.join(format!("{name}.tgz")), format!("packages/{name}"));
         let mut pack = Command::new("tar");
         pack.arg("-czf").arg(archive).arg("-C").arg(lab.path(&folder)).arg("package");

@@ -34,7 +34,8 @@ fn program() -> Vec<u8> {
     let (code, program) = (folder.path().join("mapper.c"), folder.path().join("mapper"));
     std::fs::write(&code, MAPPER).unwrap();
     // Static, because an image has no libraries.
-    let built = HostCommand::new("cc").args(["-O1", "-static", "-o"]).args([&program, &code]).status();
+    let built =
+        HostCommand::new("cc").args(["-O1", "-static", "-o"]).args([&program, &code]).status();
     assert!(built.unwrap().success(), "the mapper cannot be built");
     std::fs::read(program).unwrap()
 }
@@ -44,9 +45,11 @@ pub(crate) async fn mapped_files_are_named(provider: &dyn Provider) {
     let run = RunId::generate();
     let sandbox = provider.create(&SandboxSpec::new(run, Epoch(1))).await.unwrap();
     let guest = sandbox.guest();
-    for (path, content, mode) in
-        [("mapper", program(), 0o755), ("mapped", vec![b'.'; 4096], 0o600), ("read", vec![b'x'; 4096], 0o600)]
-    {
+    for (path, content, mode) in [
+        ("mapper", program(), 0o755),
+        ("mapped", vec![b'.'; 4096], 0o600),
+        ("read", vec![b'x'; 4096], 0o600),
+    ] {
         guest.write(Root::Workspace, Path::new(path), &content, mode).await.unwrap();
     }
     let nothing = guest.mapped().await.unwrap();
