@@ -7,6 +7,8 @@ use tokio::task::JoinHandle;
 /// What Google calls "only if there is none", and what S3 does.
 const THEIRS: &str = "x-goog-if-generation-match: 0";
 const OURS: &str = "if-none-match: *";
+const SIGNED: &str = "authorization: AWS4-HMAC-SHA256 Credential=test/20280101/us-east-1/s3/\
+                      aws4_request, SignedHeaders=host, Signature=0";
 
 /// Listens before a store, and ends with the test.
 pub(crate) struct Front {
@@ -53,7 +55,13 @@ async fn between(client: TcpStream, store: u16) -> std::io::Result<()> {
                 if let Some(length) = text.strip_prefix("content-length:") {
                     size = length.trim().parse().unwrap_or(0);
                 }
-                let said = if text == THEIRS { format!("{OURS}\r\n") } else { line };
+                let said = match text.as_str() {
+                    THEIRS => format!("{OURS}\r\n"),
+                    // The store wants to see whose request it is, and believes whatever it says.
+                    "" => format!("{SIGNED}\r\n\r\n"),
+                    _ if text.starts_with("authorization:") => continue,
+                    _ => line,
+                };
                 to_store.write_all(said.as_bytes()).await?;
                 if text.is_empty() {
                     break;
