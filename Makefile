@@ -2,7 +2,7 @@
 
 DEMO := $(CURDIR)/target/demo
 
-.PHONY: help demo test test-full bench bench-isolation lint
+.PHONY: help demo test test-full fuzz bench bench-isolation lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -19,6 +19,9 @@ test: ## all tests, with a sample of the crash sweep
 
 test-full: ## all tests, with the whole crash sweep
 	scripts/test --full
+
+fuzz: ## each fuzz target for a minute; needs nightly and cargo-fuzz
+	scripts/fuzz
 
 bench: ## measures against the peers, prints one table
 	bench/run

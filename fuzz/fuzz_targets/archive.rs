@@ -5,7 +5,7 @@
 #![no_main]
 
 use std::collections::HashSet;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::path::Component;
 
 use libfuzzer_sys::fuzz_target;
