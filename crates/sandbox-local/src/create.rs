@@ -32,7 +32,6 @@ use crate::prepared::Prepared;
 use crate::process::ProcessId;
 use crate::root::{self, ImageRoot, NETWORK_FD, OUTPUTS_FD, Parts};
 use crate::system;
-use crate::toolchains::Toolchains;
 use crate::trust::HostTrust;
 
 use claim::{Claim, claim};
@@ -198,11 +197,12 @@ impl Cast {
         let user = self.roster.default.uid;
         match &spec.root {
             RootFilesystem::Host => {
-                folder.furnish(&self.identity, user, &place.prepared.toolchains)?;
+                let links = place.prepared.toolchains.home_links(spec.network.is_some());
+                folder.furnish(&self.identity, user, links)?;
             }
             RootFilesystem::Image { writable, .. } => {
                 // Toolchains of the host are made for the host's libraries.
-                folder.furnish(&self.identity, user, &Toolchains::default())?;
+                folder.furnish(&self.identity, user, std::iter::empty())?;
                 if *writable {
                     folder.furnish_layer(&self.identity)?;
                 }

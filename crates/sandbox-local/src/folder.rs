@@ -27,7 +27,6 @@ use crate::identity::Identity;
 use crate::limits;
 use crate::process::ProcessId;
 use crate::remove::remove_tree;
-use crate::toolchains::Toolchains;
 
 const SOCKET: &str = "guest.sock";
 const RECORD: &str = "sandbox.json";
@@ -63,12 +62,13 @@ impl Folder {
             .ok_or_else(|| io::Error::other("somebody else holds the new sandbox's folder"))
     }
 
-    /// Makes what the sandbox may write; `user` is who commands run as.
-    pub(crate) fn furnish(
+    /// Makes what the sandbox may write; `user` is who commands run as, `links` are those of his
+    /// home.
+    pub(crate) fn furnish<'a>(
         &self,
         identity: &Identity,
         user: u32,
-        toolchains: &Toolchains,
+        links: impl Iterator<Item = &'a (PathBuf, PathBuf)>,
     ) -> io::Result<()> {
         let path = &self.path;
         let user = identity.on_host(user);
@@ -81,7 +81,7 @@ impl Folder {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
             give(&path, owner)?;
         }
-        for (link, target) in toolchains.home_links() {
+        for (link, target) in links {
             let link = path.join("home").join(link);
             if let Some(parent) = link.parent() {
                 fs::create_dir_all(parent)?;

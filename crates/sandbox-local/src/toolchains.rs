@@ -38,6 +38,8 @@ pub(crate) struct Toolchains {
     environment: Vec<(String, String)>,
     /// Links in the sandbox's own home: path beneath it, and target.
     home_links: Vec<(PathBuf, PathBuf)>,
+    /// The same, where there is no network: what was fetched before, which can only be read.
+    offline_links: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Toolchains {
@@ -75,8 +77,10 @@ impl Toolchains {
         &self.environment
     }
 
-    pub(crate) fn home_links(&self) -> &[(PathBuf, PathBuf)] {
-        &self.home_links
+    /// Links in the sandbox's own home. With a network, what is fetched has to be written where it
+    /// is kept, so what the caller fetched is not in that place then.
+    pub(crate) fn home_links(&self, online: bool) -> impl Iterator<Item = &(PathBuf, PathBuf)> {
+        self.home_links.iter().chain(self.offline_links.iter().filter(move |_| !online))
     }
 
     fn add(&mut self, toolchain: &Toolchain, root: &Path) {
@@ -116,14 +120,14 @@ impl Toolchains {
         }
     }
 
-    /// Cargo writes into its home: that is the sandbox's, and crates that the caller has fetched
-    /// are read from his, so that a build works without a network.
+    /// Cargo writes into its home: that is the sandbox's. Without a network, crates that the caller
+    /// has fetched are read from his, so that a build works.
     fn give_cargo_a_home(&mut self, root: &Path) {
         self.environment.push(("CARGO_HOME".to_owned(), "/home/agent/.cargo".to_owned()));
         let registry = root.join("registry");
         if registry.is_dir() {
             self.environment.push(("CARGO_NET_OFFLINE".to_owned(), "true".to_owned()));
-            self.home_links.push((PathBuf::from(".cargo/registry"), registry));
+            self.offline_links.push((PathBuf::from(".cargo/registry"), registry));
         }
     }
 

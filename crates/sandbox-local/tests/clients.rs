@@ -10,6 +10,8 @@
 
 #[path = "clients/host.rs"]
 mod host;
+#[path = "clients/packages.rs"]
+mod packages;
 mod support;
 
 use std::collections::BTreeMap;
@@ -120,6 +122,7 @@ public class Fetch {
 async fn clients(name: &str) {
     let files = tempfile::tempdir().unwrap();
     let has_git = repository(files.path());
+    packages::publish(files.path());
     let host = Host::start(files.path().to_owned()).await;
     let document = NetworkPolicy {
         secrets: vec!["TOKEN=env:TOKEN@api.test,git.test".parse().unwrap()],
@@ -161,6 +164,9 @@ async fn clients(name: &str) {
         clones(&inside).await;
     } else {
         support::skip(name, "this host has no git");
+    }
+    for manager in &packages::MANAGERS {
+        packages::installs(name, &inside, manager).await;
     }
     tunnels(&inside, &host).await;
     is_refused(&inside).await;

@@ -14,7 +14,7 @@ fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
     let identity = Identity::caller_or_private();
     let folder = Folder::create(top.path(), "0123456789abcdef").unwrap();
     if furnish {
-        folder.furnish(&identity, 1000, &prepared.toolchains).unwrap();
+        folder.furnish(&identity, 1000, prepared.toolchains.home_links(false)).unwrap();
     }
     let plan = plan(&Parts {
         identity: &identity,

@@ -58,3 +58,15 @@ fn a_variable_moves_a_root_and_cannot_show_what_is_not_a_toolchain_folder() {
         assert_eq!(Toolchains::find(None, &variable(Path::new(taken))), Toolchains::default());
     }
 }
+
+#[test]
+fn what_the_caller_fetched_is_in_the_way_of_fetching() {
+    let home = home();
+    touch(&home.path().join(".cargo/bin/cargo"));
+    touch(&home.path().join(".cargo/registry/cache/index/itoa-1.0.0.crate"));
+    let found = Toolchains::find(Some(home.path()), &BTreeMap::new());
+    let links =
+        |online| found.home_links(online).map(|(link, _)| link.as_path()).collect::<Vec<_>>();
+    assert_eq!(links(false), [Path::new(".cargo/registry")]);
+    assert_eq!(links(true), [Path::new(""); 0]);
+}

@@ -133,12 +133,18 @@ async fn answer(
     };
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("user:{VALUE}"));
     let mut response = Response::new(Full::default());
-    if said != format!("Basic {basic}") {
+    let known = [format!("Basic {basic}"), format!("Bearer {VALUE}"), VALUE.to_owned()];
+    if !known.contains(&said) {
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         response.headers_mut().insert("www-authenticate", "Basic realm=\"x\"".parse().unwrap());
         return Ok(response);
     }
-    match std::fs::read(files.join(file)) {
+    let is_index = file.ends_with('/');
+    if is_index {
+        response.headers_mut().insert("content-type", "text/html".parse().unwrap());
+    }
+    let file = files.join(if is_index { format!("{file}index.html") } else { file.to_owned() });
+    match std::fs::read(file) {
         Ok(content) => *response.body_mut() = Full::from(content),
         Err(_) => *response.status_mut() = StatusCode::NOT_FOUND,
     }
