@@ -10,7 +10,7 @@ from measure import ROOT
 SOURCES = ROOT / "crates/sandbox-local/tests/containment"
 TOKEN = "a-value-of-the-hosts-environment"
 ORDINARY = 61234
-WORDS = {"contained": "contained", "escaped": "**escaped**", "unknown": "n/a"}
+WORDS = {"contained": "contained", "escaped": "**escaped**", "unknown": "n/a", "absent": "absent"}
 
 
 class Suite:

@@ -23,6 +23,7 @@ mod left_out;
 mod limits;
 mod mapped;
 mod network;
+mod oom;
 mod poll;
 mod process;
 mod server;

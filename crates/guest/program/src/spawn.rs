@@ -17,7 +17,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::files::Identity;
 use crate::left_out::stands;
 use crate::limits::Limits;
-use crate::sys;
+use crate::{oom, sys};
 
 /// Where a program is looked for when its environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -65,7 +65,7 @@ fn spawn_on_pipes(plan: &Plan<'_>, child: &Child<'_>) -> io::Result<Spawned> {
     let (stdout, stdout_inside) = output_pipe()?;
     let (stderr, stderr_inside) = output_pipe()?;
     let stdio = [input.as_fd(), stdout_inside.as_fd(), stderr_inside.as_fd()];
-    let pid = sys::fork(stdio, || child.run(plan))?;
+    let pid = oom::with_score_of_commands(|| sys::fork(stdio, || child.run(plan)))?;
     Ok(Spawned { pid, stdout, stderr: Some(stderr) })
 }
 
@@ -101,7 +101,7 @@ fn spawn_on_terminal(
     tcsetwinsize(&slave, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?;
     rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
     let stdio = [slave.as_fd(), slave.as_fd(), slave.as_fd()];
-    let pid = sys::fork(stdio, || child.run(plan))?;
+    let pid = oom::with_score_of_commands(|| sys::fork(stdio, || child.run(plan)))?;
     Ok(Spawned { pid, stdout: master, stderr: None })
 }
 
@@ -172,7 +172,6 @@ fn enter(plan: &Plan<'_>) -> Result<(), (String, io::Error)> {
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
             .map_err(step("take the terminal"))?;
     }
-    prefer_for_oom();
     sys::set_mark(plan.mark);
     plan.limits.restrict();
     plan.identity.become_for_good().map_err(|error| ("change the user".to_owned(), error))?;
@@ -188,14 +187,6 @@ fn enter(plan: &Plan<'_>) -> Result<(), (String, io::Error)> {
     }
     rustix::process::chdir(&plan.cwd)
         .map_err(|error| (format!("enter `{}`", plan.cwd.display()), error.into()))
-}
-
-/// When memory runs out, commands go before the guest. Best effort.
-fn prefer_for_oom() {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open("/proc/self/oom_score_adj", flags, Mode::empty()) {
-        let _ = rustix::io::write(file, b"500");
-    }
 }
 
 /// Paths of commands are bytes, whatever their encoding.

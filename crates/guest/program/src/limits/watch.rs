@@ -136,13 +136,14 @@ impl Watch {
             self.look(processes, now)?;
         }
         if self.disk.counting.is_some() || self.disk.next.is_some_and(|next| now >= next) {
-            self.count_disk(processes, now)?;
+            self.count_disk(processes)?;
         }
         processes.kill_condemned();
         Ok(())
     }
 
     fn look(&mut self, processes: &mut Processes, now: Instant) -> Result<(), ()> {
+        let before = worked();
         let tasks = sample::tasks(self.first_process).ok_or(())?;
         if tasks.is_empty() {
             self.known.clear();
@@ -174,7 +175,7 @@ impl Watch {
         if has_disk_limit(processes) && self.disk.stale && self.disk.next.is_none() {
             self.disk.next = Some(now);
         }
-        let cost = now.elapsed() * SHARE;
+        let cost = worked_since(before) * SHARE;
         self.last_wait = wait.max(SHORTEST).max(cost);
         self.next_look = Some(Instant::now() + self.last_wait);
         Ok(())
@@ -355,16 +356,17 @@ impl Watch {
         }
     }
 
-    fn count_disk(&mut self, processes: &mut Processes, now: Instant) -> Result<(), ()> {
+    fn count_disk(&mut self, processes: &mut Processes) -> Result<(), ()> {
+        let before = worked();
         let (mut count, spent) = self.disk.counting.take().unwrap_or_else(|| {
             self.disk.stale = false;
             (Count::begin(&self.disk.roots), Duration::ZERO)
         });
         let Some(mut usage) = count.step() else {
-            self.disk.counting = Some((count, spent + now.elapsed()));
+            self.disk.counting = Some((count, spent + worked_since(before)));
             return Ok(());
         };
-        let spent = spent + now.elapsed();
+        let spent = spent + worked_since(before);
         usage.bytes = usage.bytes.saturating_add(self.disk.held);
         let allowed = allowed_disk(&processes.limits);
         if usage.bytes <= allowed.bytes && usage.inodes <= allowed.inodes && !usage.too_deep {
@@ -460,6 +462,18 @@ fn check_descriptors(loads: &BTreeMap<Option<u64>, Load>, processes: &mut Proces
 
 fn soft(limit: LimitName, allowed: u64, seen: u64) -> LimitReached {
     LimitReached { limit, allowed, seen: Some(seen), hard: false, ended: true }
+}
+
+/// Processor time of the guest. What looking costs is counted by it and not by the clock, so that
+/// limits hold as well on a machine that is busy.
+fn worked() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
+}
+
+fn worked_since(before: Duration) -> Duration {
+    worked().saturating_sub(before)
 }
 
 fn has_disk_limit(processes: &Processes) -> bool {

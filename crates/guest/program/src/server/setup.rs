@@ -38,6 +38,7 @@ impl Server {
         let limits = Limits::open(&config.limits);
         let limits = limits.map_err(failed("take over the kernel's counters"))?;
         let first_process = rustix::process::getpid().is_init();
+        crate::oom::open();
         hide(first_process).map_err(|error| format!("cannot hide from commands: {error}"))?;
         let children = sys::take_signals().map_err(failed("take over signals"))?;
         rustix::io::ioctl_fionbio(&listener, true)

@@ -43,13 +43,18 @@ static enum verdict symlink_out(void) {
 }
 
 static enum verdict hardlink_out(void) {
-    const char *target = made("writable"), *folder = scratch();
-    char path[300];
+    const char *target = made("linked"), *folder = scratch();
+    char path[512];
     if (!target || !folder) return say(UNKNOWN, "no folder to work in");
     snprintf(path, sizeof path, "%s/link", folder);
     enum verdict verdict = refused(link(target, path));
     unlink(path);
     rmdir(folder);
+    if (verdict == ESCAPED) return verdict;
+    /* A file has names on one mount only: beside it. */
+    snprintf(path, sizeof path, "%s-again", target);
+    verdict = refused(link(target, path));
+    unlink(path);
     return verdict;
 }
 
@@ -130,14 +135,21 @@ static enum verdict drop_caches(void) { return cannot_open("/proc/sys/vm/drop_ca
 static enum verdict is_masked(const char *path, int flags) {
     struct stat found;
     if (stat(path, &found) == 0 && !S_ISREG(found.st_mode)) return say(CONTAINED, "masked");
-    char byte;
+    char bytes[8];
     int fd = open(path, flags | O_NONBLOCK);
     if (fd < 0) return say(CONTAINED, "%s", strerrorname_np(errno));
-    if (flags == O_RDONLY && read(fd, &byte, 1) < 1) return say(CONTAINED, "empty");
+    if (flags == O_RDONLY && read(fd, bytes, sizeof bytes) < 1) return say(CONTAINED, "empty");
     return say(ESCAPED, "%s opened", path);
 }
-static enum verdict sysrq(void) { return is_masked("/proc/sysrq-trigger", O_WRONLY); }
-static enum verdict kernel_memory(void) { return is_masked("/proc/kcore", O_RDONLY); }
+/* Not every kernel has the first of these. */
+static enum verdict panic(void) {
+    if (is_masked("/proc/sysrq-trigger", O_WRONLY) == ESCAPED) return ESCAPED;
+    return is_masked("/proc/sys/kernel/panic", O_WRONLY);
+}
+static enum verdict kernel_memory(void) {
+    if (is_masked("/proc/kcore", O_RDONLY) == ESCAPED) return ESCAPED;
+    return is_masked("/proc/kpageflags", O_RDONLY);
+}
 static enum verdict kernel_symbols(void) { return is_masked("/proc/kallsyms", O_RDONLY); }
 static enum verdict kernel_keys(void) { return is_masked("/proc/key-users", O_RDONLY); }
 static enum verdict kernel_timers(void) { return is_masked("/proc/timer_list", O_RDONLY); }
@@ -254,7 +266,7 @@ const struct property files[] = {
     {"file-by-handle", by_handle}, {"system-written", system_write}, {"root-written", root_write},
     {"dev-written", devices_write}, {"outputs-written", outputs_write},
     {"accounts-written", accounts_write}, {"system-mode-changed", system_mode},
-    {"core-pattern", core_pattern}, {"kernel-switches", drop_caches}, {"sysrq", sysrq},
+    {"core-pattern", core_pattern}, {"kernel-switches", drop_caches}, {"panic", panic},
     {"kernel-memory", kernel_memory}, {"kernel-symbols", kernel_symbols}, {"kernel-keys", kernel_keys},
     {"kernel-timers", kernel_timers}, {"interrupts", interrupts}, {"state-of-system", system_state},
     {"sys-seen", kernel_objects}, {"cgroup-written", cgroup_write}, {"socket-of-host", socket_file},

@@ -22,6 +22,14 @@ static void file(const char *folder, const char *name, mode_t mode) {
     printf("%s=%s\n", name, path);
 }
 
+/* Where everybody may give a file another name. */
+static void linkable(const char *folder) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/linkable", folder);
+    if (mkdir(path, 0777) || chmod(path, 0777)) perror(path);
+    file(path, "linked", 0666);
+}
+
 static void listener(const char *key, int family) {
     struct sockaddr_in6 here6 = {.sin6_family = AF_INET6};
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -83,6 +91,7 @@ int host(const char *folder, const char *token) {
     file(folder, "open", 0644);
     file(folder, "private", 0600);
     file(folder, "writable", 0666);
+    linkable(folder);
     handle(folder);
     listener("port", AF_INET);
     listener("port6", AF_INET6);

@@ -28,12 +28,14 @@ enum verdict say(enum verdict verdict, const char *format, ...) {
 
 enum verdict refused(long answer) {
     if (answer != -1) return say(ESCAPED, "done");
-    return say(CONTAINED, "%s", strerrorname_np(errno));
+    int absent = errno == ENOSYS || errno == EAFNOSUPPORT;
+    return say(absent ? ABSENT : CONTAINED, "%s", strerrorname_np(errno));
 }
 
 enum verdict refused_at_once(long answer) {
     if (answer != -1) return say(ESCAPED, "done");
-    int refusal = errno == EPERM || errno == EACCES || errno == ENOSYS;
+    if (errno == ENOSYS) return say(ABSENT, "ENOSYS");
+    int refusal = errno == EPERM || errno == EACCES;
     return say(refusal ? CONTAINED : ESCAPED, "%s", strerrorname_np(errno));
 }
 
@@ -100,7 +102,7 @@ static void attempt(const struct property *property) {
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        static const char *const words[] = {"contained", "escaped", "unknown"};
+        static const char *const words[] = {"contained", "escaped", "unknown", "absent"};
         alarm(10);
         enum verdict verdict = property->attempt();
         printf("%s %s %s\n", property->name, words[verdict], detail);

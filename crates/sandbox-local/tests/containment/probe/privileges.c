@@ -108,7 +108,9 @@ static enum verdict disk_node(void) {
     dev_t disk = made("disk") ? made_number("disk") : (long)makedev(7, 0);
     return node(S_IFBLK, disk);
 }
-static enum verdict urgent(void) { return refused(setpriority(PRIO_PROCESS, 0, -5)); }
+static enum verdict urgent(void) {
+    return refused(setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - 1));
+}
 static enum verdict realtime(void) {
     struct sched_param how = {.sched_priority = 1};
     return refused(sched_setscheduler(0, SCHED_FIFO, &how));

@@ -17,7 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum verdict { CONTAINED, ESCAPED, UNKNOWN };
+/* ABSENT: nothing held the request back, and the kernel that got it has no such thing. */
+enum verdict { CONTAINED, ESCAPED, UNKNOWN, ABSENT };
 
 struct property {
     const char *name;

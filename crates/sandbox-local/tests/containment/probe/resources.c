@@ -40,7 +40,8 @@ static enum verdict cores(void) {
     return say(limit.rlim_max ? ESCAPED : CONTAINED, "%lld", (long long)limit.rlim_max);
 }
 static enum verdict limit_raised(void) {
-    struct rlimit limit;
+    struct rlimit limit = {1, 1};
+    if (setrlimit(RLIMIT_CORE, &limit) == 0) return say(ESCAPED, "cores may have a byte");
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_max++;
     return refused(setrlimit(RLIMIT_NOFILE, &limit));
@@ -53,8 +54,11 @@ static enum verdict temporary_files(void) {
     return say(mib > 4096 ? ESCAPED : CONTAINED, "%llu MiB", mib);
 }
 static enum verdict spared(void) {
-    int fd = open("/proc/self/oom_score_adj", O_WRONLY);
-    if (fd < 0) return say(CONTAINED, "%s", strerrorname_np(errno));
+    int fd = open("/proc/self/oom_score_adj", O_RDWR), score = 0;
+    char text[16] = "";
+    if (fd < 0 || read(fd, text, sizeof text - 1) < 1) return say(UNKNOWN, "no score");
+    sscanf(text, "%d", &score);
+    if (score <= 0) return say(ESCAPED, "score %d", score);
     return refused(write(fd, "-1000", 5));
 }
 static enum verdict locked_memory(void) {
