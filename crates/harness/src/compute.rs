@@ -231,7 +231,7 @@ impl Compute {
         let (settings, environment) = (self.settings.clone(), self.environment.clone());
         Coming(tokio::spawn(async move {
             let began = Instant::now();
-            let network = outfit::network(&parts, lineage, &settings).await?;
+            let network = outfit::network(&parts, (run, lineage), &settings).await?;
             let network = network.as_ref();
             let mut spec =
                 outfit::spec(&parts, run, epoch, &settings, &environment, network).await?;
@@ -345,7 +345,8 @@ impl Compute {
         if let Some(snapshot) = snapshot {
             checkpointer.adopt(snapshot).await?;
         }
-        let network = outfit::network(&self.parts, self.lineage, &self.settings).await?;
+        let network =
+            outfit::network(&self.parts, (self.run, self.lineage), &self.settings).await?;
         let network = serve(&*sandbox, network.as_ref()).await?;
         let mounts = outfit::adopt_mounts(&self.parts, self.run, &self.settings).await?;
         self.live = Some(Live { sandbox, guest, checkpointer, network, mounts });

@@ -23,7 +23,7 @@ use moat_egress::{
 use moat_sandbox::{NetworkSockets, NetworkSpec};
 use serde_json::Value;
 
-pub use authority::forget_authority;
+pub use authority::{forget_authority, stored_authorities};
 pub use denials::Denials;
 
 /// Reads the values of secrets on this machine.
@@ -126,11 +126,12 @@ pub fn from_settings(
 }
 
 impl NetworkOptions {
-    /// Reads what a network needs. `lineage` is the run that all others of its line were forked or
-    /// continued from: placeholders and the authority are the same along it.
+    /// Reads what a network needs. `run` is whose sandbox it is; its authority is its own, and goes
+    /// with [`forget_authority`]. `lineage` is the run that all others of its line were forked or
+    /// continued from: placeholders are the same along it.
     pub async fn prepare(
         &self,
-        lineage: RunId,
+        (run, lineage): (RunId, RunId),
         settings: &NetworkSettings,
     ) -> Result<PreparedNetwork, NetworkError> {
         let policy = Policy::compose(from_settings(settings)?)?;
@@ -144,7 +145,7 @@ impl NetworkOptions {
         }
         let known = values.values().cloned().collect();
         let secrets = SecretSet::new(policy.secrets(), &self.lineage_key(lineage), values)?;
-        let authority = Arc::new(authority::of_lineage(self, lineage)?);
+        let authority = Arc::new(authority::of_run(self, run)?);
         let wants_agent = !policy.ssh_keys().is_empty();
         Ok(PreparedNetwork {
             policy,

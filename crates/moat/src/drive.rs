@@ -1,5 +1,6 @@
 //! Driving a run from the command line, to its end and its exit code.
 
+mod authorities;
 mod stop;
 
 use std::io::Write as _;
@@ -90,6 +91,7 @@ pub(crate) async fn remove_ended_sandboxes(engine: &Engine) {
         let reap_mounts = engine.reap_mounts();
         let _ = sandboxes.reap().await;
         let _ = tokio::task::spawn_blocking(reap_mounts).await;
+        let _ = authorities::remove_left(engine).await;
     }
 }
 

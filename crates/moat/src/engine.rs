@@ -92,7 +92,6 @@ impl Engine {
         allowed.extend_from_slice(allow_missing);
         let provider = self.provider()?;
         let images = LocalImages::new(&self.home, provider, &allowed);
-        let grace = self.config.orphan_grace_seconds.map(Duration::from_secs);
         Ok(Harness::new(HarnessOptions {
             tenant: self.tenant.clone(),
             journal: self.journal.clone(),
@@ -106,9 +105,14 @@ impl Engine {
             tools: Vec::new(),
             spool_dir: self.home.data.join("spool"),
             secrets,
-            orphan_grace: grace.unwrap_or(ORPHAN_GRACE),
+            orphan_grace: self.orphan_grace(),
             allow_missing: allowed,
         }))
+    }
+
+    /// How long a sandbox of a run lives when nobody drives the run.
+    pub(crate) fn orphan_grace(&self) -> Duration {
+        self.config.orphan_grace_seconds.map_or(ORPHAN_GRACE, Duration::from_secs)
     }
 
     /// What makes the mounts of manifests.
@@ -130,7 +134,7 @@ impl Engine {
     /// Takes away what sandboxes that ended had mounted.
     pub(crate) fn reap_mounts(&self) -> impl FnOnce() + Send + 'static {
         let mounts = self.mounts();
-        let grace = self.config.orphan_grace_seconds.map_or(ORPHAN_GRACE, Duration::from_secs);
+        let grace = self.orphan_grace();
         // What cannot be taken away now is tried again by the next run.
         move || drop(mounts.reap(grace))
     }

@@ -62,11 +62,22 @@ pub(crate) struct WithExit(pub(crate) Exit, pub(crate) anyhow::Error);
 
 impl std::fmt::Display for WithExit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#}", self.1)
+        f.write_str(&text(&self.1))
     }
 }
 
 impl std::error::Error for WithExit {}
+
+/// An error with its causes, each said once: many errors of libraries end with what caused them.
+pub(crate) fn text(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
 
 /// The caller asked for something that cannot be meant.
 pub(crate) fn usage(message: impl std::fmt::Display) -> anyhow::Error {

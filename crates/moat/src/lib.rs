@@ -58,6 +58,7 @@
 
 pub use moat_blobs as blobs;
 pub use moat_core as core;
+pub use moat_egress as egress;
 pub use moat_harness as harness;
 pub use moat_journal as journal;
 pub use moat_model as model;

@@ -101,8 +101,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
 fn fail(error: &anyhow::Error) -> Exit {
     let exit = error.downcast_ref::<WithExit>().map_or(Exit::HostCannot, |with| with.0);
     let text = match error.downcast_ref::<WithExit>() {
-        Some(with) => format!("{:#}", with.1),
-        None => format!("{error:#}"),
+        Some(with) => exit::text(&with.1),
+        None => exit::text(error),
     };
     // Nobody is left to tell when standard error is gone.
     let _ = writeln!(std::io::stderr().lock(), "moat: {}", escape::escape(&text));

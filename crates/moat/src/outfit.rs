@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use moat_core::{NetworkSettings, SandboxLimits, SandboxSettings};
 use moat_egress::policy::{Level, NetworkPolicy, Policy};
 use moat_egress::secret::SecretSpec;
-use moat_harness::network::to_settings;
+use moat_harness::network::{from_settings, to_settings};
 
 use crate::cli::OutfitArgs;
 use crate::escape::escape;
@@ -51,7 +51,7 @@ fn network(
     let mut levels = Vec::new();
     levels.extend(organisation(home)?.map(|policy| (Level::Organisation, policy)));
     levels.extend(agent.map(|policy| (Level::Agent, policy)));
-    levels.extend(from_flags(args)?.map(|policy| (Level::Run, policy)));
+    levels.extend(policy_of(&args.net, &args.secret)?.map(|policy| (Level::Run, policy)));
     // The organisation only says what would be allowed; a run has to ask.
     if levels.iter().all(|(level, _)| *level == Level::Organisation) {
         return Ok(None);
@@ -107,20 +107,34 @@ fn read(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-fn from_flags(args: &OutfitArgs) -> anyhow::Result<Option<NetworkPolicy>> {
-    if args.net.is_empty() && args.secret.is_empty() {
+/// The level of a policy that flags say; `None`: they say nothing.
+pub(crate) fn policy_of(
+    net: &[String],
+    secrets: &[String],
+) -> anyhow::Result<Option<NetworkPolicy>> {
+    if net.is_empty() && secrets.is_empty() {
         return Ok(None);
     }
-    let mut policy = match args.net.is_empty() {
+    let mut policy = match net.is_empty() {
         true => NetworkPolicy::default(),
-        false => {
-            NetworkPolicy::allowing(&args.net).map_err(|error| usage(format!("--net: {error}")))?
-        }
+        false => NetworkPolicy::allowing(net).map_err(|error| usage(format!("--net: {error}")))?,
     };
-    for text in &args.secret {
+    for text in secrets {
         policy.secrets.push(text.parse().map_err(|error| usage(format!("--secret: {error}")))?);
     }
     Ok(Some(policy))
+}
+
+/// The levels of a sandbox that is there, and what one call may reach of it.
+pub(crate) fn narrowed(
+    settings: &NetworkSettings,
+    call: Option<NetworkPolicy>,
+) -> anyhow::Result<NetworkSettings> {
+    let Some(call) = call else { return Ok(settings.clone()) };
+    let mut levels = from_settings(settings)?;
+    levels.push((Level::Call, call));
+    Policy::compose(levels.clone()).map_err(usage)?;
+    Ok(to_settings(&levels)?)
 }
 
 /// What does not go together.

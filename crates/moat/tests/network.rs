@@ -84,6 +84,8 @@ fn a_run_records_what_its_network_did_and_teaches_the_model() {
     assert!(stage.internet.seen().iter().any(|request| request.to_string().contains(TOKEN)));
     let all = format!("{}{}{shown}", done.out, done.err);
     assert!(!all.contains(TOKEN), "the token is in the journal or the output");
+    let mut kept = std::fs::read_dir(stage.lab.data.join("authorities")).unwrap();
+    assert!(kept.next().is_none(), "the authority of a run that ended is still there");
     let suggested = stage.lab.ok(&["policy", "suggest", "--last"]);
     assert!(suggested.out.contains("other.example.org"), "{suggested}");
 }

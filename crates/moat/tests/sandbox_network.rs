@@ -91,3 +91,52 @@ fn a_sandbox_that_stays_has_its_network_while_it_is_used() {
     );
     assert_eq!(moat(&["sandbox", "rm", "lab"]).finish().code, Some(0));
 }
+
+/// The level of the call: what one command may reach is narrowed, never widened, and what was
+/// refused is told by whoever served the network.
+#[test]
+fn a_call_narrows_the_network_of_a_sandbox_that_stays() {
+    if !Path::new("/usr/bin/curl").exists() {
+        println!("SKIP a_call_narrows_the_network_of_a_sandbox_that_stays: needs curl");
+        return;
+    }
+    let stage = Stage::new();
+    let moat = |args: &[&str]| stage.lab.start(stage.command(args));
+    let create =
+        [&["sandbox", "create", "--net", "other.example.org/v1"], RULES.as_slice()].concat();
+    assert_eq!(moat(&create).finish().code, Some(0));
+    let ask = "curl -s -o /dev/null -w '%{http_code} ' https://api.example.com/v1/a \
+               https://other.example.org/v1/b -o /dev/null || true";
+    let call = |rules: &[&str]| {
+        moat(&[&["sandbox", "exec", "lab"], rules, &["--", "sh", "-c", ask]].concat()).finish()
+    };
+    assert_eq!(call(&[]).out, "200 200 ");
+    let narrowed = call(&["--net", "GET api.example.com/v1", "--net", "!other.example.org"]);
+    assert_eq!(narrowed.out, "200 000 ", "{narrowed}");
+    assert!(narrowed.err.contains("denied: other.example.org"), "{narrowed}");
+    let widened = call(&["--net", "example.net"]);
+    assert_eq!(widened.code, Some(2), "{widened}");
+    for word in ["example.net", "call", "run"] {
+        assert!(widened.err.contains(word), "{word}: {widened}");
+    }
+    let taken = call(&["--secret", "TOKEN=env:HOME@api.example.com"]);
+    assert!(taken.code == Some(2) && taken.err.contains("a call nothing"), "{taken}");
+
+    // While another one serves it, it cannot be narrowed, and that one tells what was refused.
+    let exposing = moat(&["sandbox", "expose", "lab", "8000"]);
+    exposing.wait_for_output("token=");
+    let refused = call(&["--net", "api.example.com"]);
+    assert!(refused.code == Some(5) && refused.err.contains("serves the network"), "{refused}");
+    let curl = ["sandbox", "exec", "lab", "--", "curl", "-sS", "https://other.example.net/"];
+    assert!(moat(&curl).finish().code != Some(0));
+    exposing.signal(rustix::process::Signal::INT);
+    let told = exposing.finish();
+    assert!(told.code == Some(0) && told.err.contains("denied: other.example.net"), "{told}");
+
+    assert_eq!(moat(&["sandbox", "create", "--name", "quiet"]).finish().code, Some(0));
+    let none = moat(&["sandbox", "exec", "quiet", "--net", "a.test", "--", "true"]).finish();
+    assert!(none.code == Some(2) && none.err.contains("without a network"), "{none}");
+    assert_eq!(moat(&["sandbox", "rm", "--all"]).finish().code, Some(0));
+    let mut kept = std::fs::read_dir(stage.lab.data.join("authorities")).unwrap();
+    assert!(kept.next().is_none(), "an authority is left");
+}

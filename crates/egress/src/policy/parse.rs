@@ -180,7 +180,10 @@ fn parse_ports(text: &str) -> Result<BTreeSet<u16>, String> {
     if text.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let problem = "ports are numbers from 1 to 65535, after `:`, with commas between";
+    let problem = match text.ends_with("+private") {
+        true => "`+private` stands before the port, as in `HOST+private:8443`",
+        false => "ports are numbers from 1 to 65535, after `:`, with commas between",
+    };
     let list = text.strip_prefix(':').ok_or(problem)?;
     if list.split(',').count() > MAX_LIST {
         return Err(format!("it names more than {MAX_LIST} ports"));

@@ -76,12 +76,12 @@ fn mounter<'a>(
 /// The network that the run's settings ask for.
 pub(super) async fn network(
     parts: &HarnessParts,
-    lineage: RunId,
+    (run, lineage): (RunId, RunId),
     settings: &SandboxSettings,
 ) -> Result<Option<PreparedNetwork>, ComputeError> {
     let Some(asked) = &settings.network else { return Ok(None) };
     let options = parts.network.as_ref().ok_or(NetworkError::NotThere)?;
-    let prepared = options.prepare(lineage, asked).await?;
+    let prepared = options.prepare((run, lineage), asked).await?;
     prepared.values().iter().for_each(|value| parts.secrets.add(value.clone()));
     Ok(Some(prepared))
 }

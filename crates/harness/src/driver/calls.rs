@@ -16,6 +16,7 @@ use super::{DriveError, Driver};
 use crate::builtin::{self, CallEnd, SandboxCall};
 use crate::compute::{self, Attached, Compute};
 use crate::machine::{Call, CallRun, CallState, output_item};
+use crate::network::forget_authority;
 use crate::tool::{ToolCall, ToolOutcome};
 
 /// What the model is told about a call whose outcome a crash hid.
@@ -379,13 +380,18 @@ impl Driver {
         Ok(())
     }
 
-    /// The sandbox of a run that ended is removed; that of a paused one lives on for its grace.
+    /// The sandbox of a run that ended is removed, with what only it trusted; that of a paused one
+    /// lives on for its grace.
     pub(super) async fn let_go_of_sandbox(&mut self) {
+        let over = self.state.is_over();
         if let Some(compute) = self.compute.take() {
-            let over = self.state.is_over();
             compute.let_go(over).await;
-        } else if let (true, Some(sandbox)) = (self.state.is_over(), self.state.sandbox()) {
+        } else if let (true, Some(sandbox)) = (over, self.state.sandbox()) {
             compute::end(&self.parts, sandbox).await;
+        }
+        if let (true, Some(network)) = (over, &self.parts.network) {
+            // What is left is sealed and trusted by nobody; erasing the run tries again.
+            let _ = forget_authority(network, self.run);
         }
     }
 }

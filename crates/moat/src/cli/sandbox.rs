@@ -99,6 +99,8 @@ pub(crate) struct SandboxCreateArgs {
 pub(crate) struct SandboxExecArgs {
     /// The sandbox: its name, its id, or the beginning of its id
     pub(crate) sandbox: String,
+    #[command(flatten)]
+    pub(crate) network: CallNetworkArgs,
     /// The folder to run in
     #[arg(long, short = 'C', value_name = "DIR", default_value = "/workspace")]
     pub(crate) dir: PathBuf,
@@ -116,10 +118,23 @@ pub(crate) struct SandboxExecArgs {
     pub(crate) command: Vec<String>,
 }
 
+/// What one use of a sandbox may reach: the level of the call.
+#[derive(Debug, Args)]
+pub(crate) struct CallNetworkArgs {
+    /// Let programs reach only this meanwhile, of what the sandbox may reach; `!HOST` refuses it
+    #[arg(long, value_name = "RULE")]
+    pub(crate) net: Vec<String>,
+    /// Put a secret of the sandbox only into requests to these of its hosts meanwhile
+    #[arg(long, value_name = "NAME@HOST")]
+    pub(crate) secret: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct SandboxShellArgs {
     /// The sandbox: its name, its id, or the beginning of its id
     pub(crate) sandbox: String,
+    #[command(flatten)]
+    pub(crate) network: CallNetworkArgs,
     /// The folder to begin in
     #[arg(long, short = 'C', value_name = "DIR", default_value = "/workspace")]
     pub(crate) dir: PathBuf,
@@ -159,6 +174,8 @@ pub(crate) struct SandboxExposeArgs {
     /// Any protocol instead of HTTP: each connection begins with the token and a line feed
     #[arg(long)]
     pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) network: CallNetworkArgs,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

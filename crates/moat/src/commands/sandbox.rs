@@ -20,7 +20,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use moat_core::{Epoch, TenantId};
+use moat_core::{Epoch, RunId, TenantId};
 use moat_harness::Providers as _;
 use moat_harness::network::NetworkOptions;
 use moat_sandbox::{Provider, Sandbox};
@@ -93,6 +93,7 @@ impl Place {
         match self.provider(&record)?.reattach(&record.handle, EPOCH).await? {
             Some(sandbox) => Ok(Found { record, sandbox: sandbox.into() }),
             None => {
+                network::forget(self, record.run, &record.settings)?;
                 self.records.remove(&record)?;
                 let shown = record.shown();
                 Err(usage(format!(
@@ -124,6 +125,11 @@ impl Place {
     fn allow_missing(&self, flags: &[String]) -> Vec<String> {
         self.config.allow_missing.iter().chain(flags).cloned().collect()
     }
+}
+
+/// What sandboxes that stay call their owners.
+pub(crate) fn owners(home: &Home) -> anyhow::Result<impl Iterator<Item = RunId>> {
+    Ok(Records::open(&home.data)?.all()?.into_iter().map(|record| record.run))
 }
 
 /// A folder that is to be copied into a workspace.

@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use moat_core::{BlobId, Event, EventBody, RunErased, RunId};
+use moat_harness::network::forget_authority;
 use moat_journal::{NewEvent, RunReport};
 use serde_json::{Value, json};
 
@@ -93,6 +94,10 @@ pub(crate) async fn erase(engine: &Engine, args: &EraseArgs) -> anyhow::Result<E
     let spool = engine.home.data.join("spool").join(run.to_string());
     if spool.exists() {
         std::fs::remove_dir_all(spool)?;
+    }
+    for run in consent.iter().chain([&run]) {
+        let forgotten = forget_authority(&engine.network()?, *run);
+        forgotten.context("cannot remove the run's authority")?;
     }
     let mut out = std::io::stdout().lock();
     writeln!(out, "run {run} is erased")?;

@@ -112,7 +112,7 @@ impl<'a> Field<'a> {
         }
         lane.say("begins");
         if let Err(error) = Box::pin(self.compete(&mut entrant, at, stop, &lane)).await {
-            entrant.problem = Some(format!("{error:#}"));
+            entrant.problem = Some(crate::exit::text(&error));
         }
         lane.over();
         entrant

@@ -59,6 +59,7 @@ pub(super) async fn create(place: &Place, args: SandboxCreateArgs) -> anyhow::Re
     };
     if let Err(error) = kept.await {
         made.provider.destroy(&record.handle).await?;
+        network::forget(place, record.run, &record.settings)?;
         // Another sandbox may be what has the name.
         if place.records.find(&record.id).is_ok() {
             place.records.remove(&record)?;
@@ -107,6 +108,7 @@ impl Made {
             None => RootFilesystem::Host,
         };
         outfit::check(&settings)?;
+        let provider = place.sandboxes.clone().choose(settings.provider.as_deref())?;
         let run = RunId::generate();
         let network = network::prepare(place, run, &settings).await?;
         let mut variables = network.as_ref().map(PreparedNetwork::environment).unwrap_or_default();
@@ -125,8 +127,12 @@ impl Made {
             },
             ..SandboxSpec::new(run, EPOCH)
         };
-        let provider = place.sandboxes.clone().choose(settings.provider.as_deref())?;
-        let sandbox = provider.create(&spec).await?;
-        Ok(Self { run, settings, provider, sandbox, network })
+        match provider.create(&spec).await {
+            Ok(sandbox) => Ok(Self { run, settings, provider, sandbox, network }),
+            Err(error) => {
+                network::forget(place, run, &settings)?;
+                Err(error.into())
+            }
+        }
     }
 }

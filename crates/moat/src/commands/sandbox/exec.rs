@@ -8,7 +8,7 @@ use crate::exit::Exit;
 pub(super) async fn exec(place: &Place, args: SandboxExecArgs) -> anyhow::Result<Exit> {
     let found = place.find(&args.sandbox).await?;
     let command = process::command(args.command, args.dir, args.env, args.user);
-    let network = Shared::of(place, &found).await?;
+    let mut network = Shared::of(place, &found, &args.network).await?;
     let ended = process::run(&*found.sandbox.guest(), &command, args.json).await;
     network.tell();
     ended

@@ -45,7 +45,7 @@ struct Gate {
 
 pub(super) async fn expose(place: &Place, args: &SandboxExposeArgs) -> anyhow::Result<Exit> {
     let found = place.find(&args.sandbox).await?;
-    let _network = Shared::of(place, &found).await?;
+    let mut network = Shared::of(place, &found, &args.network).await?;
     let Found { record, sandbox } = found;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.host_port)).await;
     let listener =
@@ -75,15 +75,18 @@ pub(super) async fn expose(place: &Place, args: &SandboxExposeArgs) -> anyhow::R
             }
             Some(_) = connections.join_next() => {}
             _ = look.tick() => {
+                network.tell();
                 if !place.is_alive(&record).await? {
                     say(&format!("the sandbox `{}` has ended", record.shown()));
                     return Ok(Exit::TaskFailed);
                 }
             }
-            _ = interrupt.recv() => return Ok(Exit::Success),
-            _ = terminate.recv() => return Ok(Exit::Success),
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
         }
     }
+    network.tell();
+    Ok(Exit::Success)
 }
 
 /// Says where it is and what it asks for, the only time that the token is shown.

@@ -2,20 +2,24 @@
 //!
 //! A sandbox that stays has no process of ours that stays with it. So whoever uses it (`exec`,
 //! `shell`, `expose`) serves its network meanwhile, one at a time; another takes over when that one
-//! ends. In between connections wait, and nothing is let out.
+//! ends. In between connections wait, and nothing is let out. Whoever serves it may narrow it for as
+//! long as that takes: the level of the call.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use moat_core::RunId;
-use moat_harness::network::{PreparedNetwork, ServedNetwork, forget_authority};
+use moat_harness::network::{Denials, PreparedNetwork, ServedNetwork, forget_authority};
 use moat_sandbox::Sandbox;
 use tokio::task::JoinHandle;
 
 use super::{Found, Place, say};
+use crate::cli::CallNetworkArgs;
 use crate::escape::escape;
+use crate::exit::usage;
+use crate::outfit;
 
 /// How often one who waits looks whether it is his turn.
 const TURN: Duration = Duration::from_millis(300);
@@ -24,10 +28,7 @@ const TURN: Duration = Duration::from_millis(300);
 const MOST_TOLD: usize = 10;
 
 /// A network that is served until this is dropped.
-pub(super) struct Service {
-    served: Option<ServedNetwork>,
-    _turn: Option<File>,
-}
+pub(super) struct Service(Option<ServedNetwork>);
 
 impl Service {
     /// Of a sandbox that nobody else knows.
@@ -35,61 +36,108 @@ impl Service {
         prepared: Option<&PreparedNetwork>,
         sandbox: &dyn Sandbox,
     ) -> anyhow::Result<Self> {
-        let served = match prepared {
-            Some(prepared) => Some(prepared.serve(sandbox.network().await?)?),
-            None => None,
-        };
-        Ok(Self { served, _turn: None })
+        match prepared {
+            Some(prepared) => Ok(Self(Some(prepared.serve(sandbox.network().await?)?))),
+            None => Ok(Self(None)),
+        }
     }
 
     /// Says what was refused, if anything was.
     pub(super) fn tell(&self) {
-        let Some(served) = &self.served else { return };
-        for refused in served.denials().since(0, MOST_TOLD) {
-            say(&format!("denied: {}", escape(&refused)));
+        if let Some(served) = &self.0 {
+            say_since(served.denials(), 0);
         }
     }
 }
 
 /// Serves the network of a sandbox that others may use as well, from now on or when it is its turn.
 pub(super) struct Shared {
-    now: Option<Service>,
+    /// With the lock that says whose turn it is.
+    _now: Option<(ServedNetwork, File)>,
     later: Option<JoinHandle<()>>,
+    /// What is refused, once it is its turn.
+    heard: Arc<OnceLock<Arc<Denials>>>,
+    /// How many refusals were told.
+    told: u64,
 }
 
 impl Shared {
-    pub(super) async fn of(place: &Place, found: &Found) -> anyhow::Result<Self> {
+    /// `call` is what this use of the sandbox may reach at most.
+    pub(super) async fn of(
+        place: &Place,
+        found: &Found,
+        call: &CallNetworkArgs,
+    ) -> anyhow::Result<Self> {
+        let mut shared = Self { _now: None, later: None, heard: Arc::default(), told: 0 };
+        let call = outfit::policy_of(&call.net, &call.secret)?;
         let Some(settings) = &found.record.settings.network else {
-            return Ok(Self { now: None, later: None });
+            return match call {
+                None => Ok(shared),
+                Some(_) => Err(usage(format!(
+                    "the sandbox `{}` was made without a network, and a call can only narrow what \
+                     there is; `moat sandbox create --net RULE` makes one with a network",
+                    found.record.shown()
+                ))),
+            };
         };
-        let prepared = place.network()?.prepare(found.record.run, settings).await?;
+        let is_narrowed = call.is_some();
+        let settings = outfit::narrowed(settings, call)?;
+        let run = found.record.run;
+        let prepared = place.network()?.prepare((run, run), &settings).await?;
         let sandbox = Arc::clone(&found.sandbox);
         let lock = place.records.network_lock(&found.record)?;
         if lock.try_lock().is_ok() {
             let served = prepared.serve(sandbox.network().await?)?;
-            let now = Service { served: Some(served), _turn: Some(lock) };
-            return Ok(Self { now: Some(now), later: None });
+            let _ = shared.heard.set(Arc::clone(served.denials()));
+            shared._now = Some((served, lock));
+            return Ok(shared);
         }
-        let later = tokio::spawn(async move {
-            while lock.try_lock().is_err() {
-                tokio::time::sleep(TURN).await;
-            }
-            let sockets = sandbox.network().await;
-            let served = sockets.ok().and_then(|sockets| prepared.serve(sockets).ok());
-            if served.is_none() {
-                say("the sandbox's network cannot be served any more");
-            }
-            // Until this task is aborted.
-            let _service = Service { served, _turn: Some(lock) };
-            std::future::pending::<()>().await;
-        });
-        Ok(Self { now: None, later: Some(later) })
+        if is_narrowed {
+            // It would reach what the other one may.
+            anyhow::bail!(
+                "another command serves the network of `{}` now, so it cannot be narrowed for this \
+                 one; try again when that one has ended",
+                found.record.shown()
+            );
+        }
+        shared.later = Some(tokio::spawn(in_turn(lock, sandbox, prepared, shared.heard.clone())));
+        Ok(shared)
     }
 
-    /// Says what was refused, if anything was.
-    pub(super) fn tell(&self) {
-        self.now.iter().for_each(Service::tell);
+    /// Says what was refused since the last time, if anything was.
+    pub(super) fn tell(&mut self) {
+        if let Some(denials) = self.heard.get() {
+            self.told = say_since(denials, self.told);
+        }
     }
+}
+
+/// Waits for its turn, and serves until it is aborted.
+async fn in_turn(
+    lock: File,
+    sandbox: Arc<dyn Sandbox>,
+    prepared: PreparedNetwork,
+    heard: Arc<OnceLock<Arc<Denials>>>,
+) {
+    while lock.try_lock().is_err() {
+        tokio::time::sleep(TURN).await;
+    }
+    let sockets = sandbox.network().await;
+    let served = sockets.ok().and_then(|sockets| prepared.serve(sockets).ok());
+    match &served {
+        Some(served) => drop(heard.set(Arc::clone(served.denials()))),
+        None => say("the sandbox's network cannot be served any more"),
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Says what was refused since a place in time, and gives the place of now.
+fn say_since(denials: &Denials, mark: u64) -> u64 {
+    let now = denials.mark();
+    for refused in denials.since(mark, MOST_TOLD) {
+        say(&format!("denied: {}", escape(&refused)));
+    }
+    now
 }
 
 impl Drop for Shared {
@@ -107,7 +155,7 @@ pub(super) async fn prepare(
     settings: &moat_core::SandboxSettings,
 ) -> anyhow::Result<Option<PreparedNetwork>> {
     match &settings.network {
-        Some(network) => Ok(Some(place.network()?.prepare(run, network).await?)),
+        Some(network) => Ok(Some(place.network()?.prepare((run, run), network).await?)),
         None => Ok(None),
     }
 }

@@ -140,7 +140,11 @@ impl Records {
             file.sync_all()?;
             fs::rename(&draft, &path)
         };
-        write().with_context(|| format!("cannot write `{}`", path.display()))
+        write().with_context(|| {
+            // A full disk may have taken a part of it.
+            let _ = fs::remove_file(&draft);
+            format!("cannot write `{}`", path.display())
+        })
     }
 
     /// Forgets a sandbox. One that is forgotten already is no error.
