@@ -135,16 +135,20 @@ async fn clients(name: &str) {
     let plan = policy.ports();
     let addresses = addresses_of(AddressRange::SYNTHETIC, &plan.single).unwrap();
     let trusted = authority.certificate_pem().into_bytes();
-    let inside = Inside::new(|spec| {
-        spec.environment = secrets.environment();
-        spec.network = Some(NetworkSpec {
-            ports: plan.every.into_iter().collect(),
-            addresses,
-            authority: Some(trusted),
-            ssh_agent: false,
-        });
-    })
-    .await;
+    let made = Inside::with(
+        // Whose tool chains are shown: Cargo is in a home.
+        |options| options.home = std::env::var_os("HOME").map(PathBuf::from),
+        |spec| {
+            spec.environment = secrets.environment();
+            spec.network = Some(NetworkSpec {
+                ports: plan.every.into_iter().collect(),
+                addresses,
+                authority: Some(trusted),
+                ssh_agent: false,
+            });
+        },
+    );
+    let inside = made.await.unwrap();
     let egress = start(&inside, &host, policy, secrets.clone(), authority).await;
     inside
         .guest

@@ -42,7 +42,9 @@ pub(crate) const TABLE: &[Toolchain] = &[
         name: "pyenv",
         root_variable: Some("PYENV_ROOT"),
         root: ".pyenv",
-        shown: &["bin", "libexec", "versions", "shims", "plugins", "pyenv.d", "version"],
+        // Not `pyenv.d`: a hook there writes shims after each `pip install`, and where it cannot,
+        // has what was installed end as if it was not.
+        shown: &["bin", "libexec", "versions", "shims", "plugins", "version"],
         path: &["shims", "bin"],
         variables: &["PYENV_ROOT"],
     },

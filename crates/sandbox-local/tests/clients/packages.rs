@@ -29,9 +29,10 @@ pub(crate) const MANAGERS: [Manager; 3] = [
     Manager(
         "cargo",
         "cargo --version",
-        "mkdir -p crate/src && cd crate && touch src/lib.rs && printf '[package]\\nname = \"x\"\\n\
+        "mkdir -p crate/src && cd crate && touch src/lib.rs && printf '[package]\\nname = \"x\"\\nedition = \"2021\"\\n\
          version = \"0.1.0\"\\n[dependencies]\\nmoatpkg = { version = \"1\", registry = \"corp\" }\\n' \
          > Cargo.toml && CARGO_REGISTRIES_CORP_TOKEN=$TOKEN \
+         CARGO_REGISTRY_GLOBAL_CREDENTIAL_PROVIDERS=cargo:token \
          CARGO_REGISTRIES_CORP_INDEX=sparse+https://git.test/files/cargo/ cargo fetch",
         "cat ~/.cargo/registry/src/*/moatpkg-1.0.0/src/lib.rs",
     ),
