@@ -68,5 +68,5 @@ fn what_the_caller_fetched_is_in_the_way_of_fetching() {
     let links =
         |online| found.home_links(online).map(|(link, _)| link.as_path()).collect::<Vec<_>>();
     assert_eq!(links(false), [Path::new(".cargo/registry")]);
-    assert_eq!(links(true), [Path::new(""); 0]);
+    assert!(links(true).is_empty());
 }
