@@ -90,6 +90,8 @@ struct Disk {
     /// Processor time was used since the last count began.
     stale: bool,
     held: u64,
+    /// How soon what is left can be filled.
+    fills: Duration,
 }
 
 impl Watch {
@@ -109,7 +111,15 @@ impl Watch {
             next_look: None,
             last_wait: FIRST,
             crowded_since: None,
-            disk: Disk { roots, counting: None, next: None, accepted, stale: false, held: 0 },
+            disk: Disk {
+                roots,
+                counting: None,
+                next: None,
+                accepted,
+                stale: false,
+                held: 0,
+                fills: LONGEST,
+            },
             devices,
             peak: 0,
         }
@@ -172,6 +182,10 @@ impl Watch {
         self.disk.held =
             self.known.values().map(|known| known.held.disk).fold(0, u64::saturating_add);
         self.disk.stale |= busy;
+        if has_disk_limit(processes) {
+            // Who wakes up and writes is seen before he can have written what is left.
+            wait = wait.min(self.disk.fills);
+        }
         if has_disk_limit(processes) && self.disk.stale && self.disk.next.is_none() {
             self.disk.next = Some(now);
         }
@@ -391,7 +405,8 @@ impl Watch {
             };
         }
         let left = accepted.bytes.saturating_sub(usage.bytes);
-        let wait = time_to_fill(left, WRITE_RATE).min(LONGEST).max(SHORTEST * 2).max(spent * SHARE);
+        self.disk.fills = time_to_fill(left, WRITE_RATE).max(SHORTEST * 2);
+        let wait = self.disk.fills.min(LONGEST).max(spent * SHARE);
         self.disk.next = self.next_look.map(|_| Instant::now() + wait);
         if !self.disk.stale && self.disk.next.is_some() {
             // The next look says whether anything happens.
