@@ -1,4 +1,4 @@
-"""Figures 5 and 6: checkpoints, first snapshots and restores of a large workspace."""
+"""Figures 5, 6 and 7: checkpoints, first snapshots, restores and forks of a large workspace."""
 import functools
 import json
 import os
@@ -15,6 +15,7 @@ from sandboxes import program
 
 FILES, SIZE, CHANGES = 10_000, 100_000, 10
 CHECKPOINT = "checkpoint of 1 GB in 10,000 files, 10 of them changed"
+FORK = "fork of 1 GB in 10,000 files, until its first command has run"
 FIRST, RESTORE = "first snapshot of 1 GB in 10,000 files", "restore of 1 GB in 10,000 files"
 
 
@@ -112,6 +113,19 @@ def whole_tar(folder, tree, count, quick):
     ]
 
 
+def copies(folder, tree):
+    """A copy, and one whose files are the same ones, so that a change of one is a change of both."""
+    found = []
+    for name, options in (("cp -a", "-a"), ("cp -al", "-al")):
+        times = []
+        for number in range(3):
+            copy = folder / f"copy{number}"
+            times.append(timed(lambda: shell(f"cp {options} {tree} {copy}")))
+            shutil.rmtree(copy)
+        found.append(row("7", FORK, name, sorted(times)[1] * 1000, "ms"))
+    return found
+
+
 def tar_zstd(folder, tree, count):
     path, back = folder / "tree.tar.zst", folder / "zstd-back"
     back.mkdir()
@@ -145,6 +159,9 @@ def rows(bench):
             row("6", RESTORE, "moat", restore, "MB/s", aim="≥ 300 MB/s", met=restore >= 300),
             row("6", "peak memory of the harness meanwhile", "moat", took["peak_kib"] / 1024, "MiB",
                 aim="≤ 128 MiB", met=took["peak_kib"] <= 128 * 1024),
+            row("7", FORK, "moat, a checkpoint", took["fork_ms"], "ms", aim="≤ 20 ms", met=took["fork_ms"] <= 20),
+            row("7", FORK, "moat, a live sandbox: checkpoint and fork", took["fork_live_ms"], "ms"),
+            row("7", "once: the workspace that forks lie over", "moat", took["base_s"] * 1000, "ms"),
         ]
         shutil.rmtree(own)
         if bench.peers:
@@ -152,7 +169,7 @@ def rows(bench):
             tree.mkdir()
             make_tree(tree, count)
             for peer in (lambda: whole_tar(folder, tree, count, bench.quick), lambda: tar_zstd(folder, tree, count),
-                         lambda: restic(folder, tree, count, bench.quick)):
+                         lambda: restic(folder, tree, count, bench.quick), lambda: copies(folder, tree)):
                 found += peer()
     return found
 
@@ -163,3 +180,7 @@ def checkpoint(bench):
 
 def first_and_restore(bench):
     return [found for found in rows(bench) if found["figure"] == "6"]
+
+
+def fork(bench):
+    return [found for found in rows(bench) if found["figure"] == "7"]

@@ -1,6 +1,7 @@
 //! The sandbox of a run, as the driver needs it: there when a call needs it, saved when a call
 //! ends, found again after a crash, replaced when it is gone.
 
+mod make;
 mod outfit;
 mod process;
 mod providers;
@@ -9,7 +10,6 @@ mod redact;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use moat_blobs::{BlobStore, ReadBlobError, WriteBlobError};
 use moat_core::{
@@ -25,6 +25,7 @@ use crate::harness::HarnessParts;
 use crate::machine::{AttachedSandbox, KeptOutput};
 use crate::network::{Denials, NetworkError, PreparedNetwork, ServedNetwork};
 
+use make::Made;
 pub use outfit::Images;
 pub(crate) use process::{Process, Progress, keep};
 pub use providers::Providers;
@@ -130,12 +131,6 @@ impl Live {
     }
 }
 
-struct Made {
-    live: Live,
-    snapshot: Option<SnapshotId>,
-    took_ms: u64,
-}
-
 /// A sandbox that is being made while the model thinks.
 struct Coming(JoinHandle<Result<Made, ComputeError>>);
 
@@ -226,43 +221,17 @@ impl Compute {
     }
 
     fn make(&self, snapshot: Option<SnapshotId>) -> Coming {
-        let (provider, parts) = (self.provider.clone(), self.parts.clone());
-        let (run, lineage, epoch) = (self.run, self.lineage, self.epoch);
-        let (settings, environment) = (self.settings.clone(), self.environment.clone());
-        Coming(tokio::spawn(async move {
-            let began = Instant::now();
-            let network = outfit::network(&parts, (run, lineage), &settings).await?;
-            let network = network.as_ref();
-            let mut spec =
-                outfit::spec(&parts, run, epoch, &settings, &environment, network).await?;
-            let mounts = outfit::mounts(&parts, run, &settings).await?;
-            spec.mounts = mounts.as_ref().map(|held| held.mounts().to_vec()).unwrap_or_default();
-            let sandbox = match provider.create(&spec).await {
-                Ok(sandbox) => sandbox,
-                Err(error) => {
-                    if let Some(mounts) = mounts {
-                        let _ = tokio::task::spawn_blocking(move || mounts.release()).await;
-                    }
-                    return Err(error.into());
-                }
-            };
-            let network = serve(&*sandbox, network).await;
-            let guest = sandbox.guest();
-            let mut checkpointer =
-                Checkpointer::new(guest.clone(), parts.snapshots.clone(), outfit::skip(&settings));
-            checkpointer.keep_in(parts.spool_dir.join(run.to_string()).join(FILES));
-            let seed = settings.ephemeral.as_ref().map(|ephemeral| ephemeral.snapshot);
-            if let Some(snapshot) = snapshot
-                && let Err(error) = checkpointer.restore_with(snapshot, seed).await
-            {
-                // Nothing refers to a sandbox that could not be filled.
-                let _ = provider.destroy(&sandbox.handle()).await;
-                return Err(error.into());
-            }
-            let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let live = Live { sandbox, guest, checkpointer, network: network?, mounts };
-            Ok(Made { live, snapshot, took_ms })
-        }))
+        let plan = make::Plan {
+            provider: self.provider.clone(),
+            parts: self.parts.clone(),
+            run: self.run,
+            lineage: self.lineage,
+            epoch: self.epoch,
+            settings: self.settings.clone(),
+            environment: self.environment.clone(),
+            snapshot,
+        };
+        Coming(tokio::spawn(plan.make()))
     }
 
     /// Makes sure that a sandbox is there: the one that the journal knows, or a new one.

@@ -1,5 +1,5 @@
 //! Measures checkpoints of a workspace that the caller describes: the first, one after small
-//! changes, and a restore into another sandbox. A time counts only once the snapshot is durable,
+//! changes, a restore into another sandbox, and forks. A time counts only once the snapshot is durable,
 //! verified by another process's view of the store, restored, and compared.
 //!
 //! Arguments: files, bytes of each, changes, and the folder for everything. Prints one JSON line.
@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moat_blobs::{FolderObjects, PackedBlobs, PackedOptions};
-use moat_core::{CallKey, Epoch, RunId, SealingKey, Seq, TenantKey};
-use moat_sandbox::checkpoint::{Checkpointer, SkipRules};
-use moat_sandbox::{Command, Guest, ProcessEvent, Provider as _, Root, SandboxSpec};
+use moat_core::{CallKey, Epoch, RunId, SealingKey, Seq, SnapshotId, TenantKey};
+use moat_sandbox::checkpoint::{Checkpointer, Filling, SkipRules, Wanted};
+use moat_sandbox::{Command, Guest, ProcessEvent, Provider as _, Root, Sandbox, SandboxSpec};
 use moat_sandbox_local::{LocalOptions, LocalProvider};
 use moat_snapshot::Snapshots;
 
@@ -78,21 +78,115 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if look.checkpoint().await?.snapshot != last {
         return Err("the restored sandbox is not the one that was saved".into());
     }
+    provider.destroy(&other.handle()).await?;
+    provider.destroy(&sandbox.handle()).await?;
+    let forks = Forks { provider, snapshots: open(&store), lineage: run };
+    let forked = forks.measure(first.snapshot, last, (files, changes)).await?;
+
     let line = format!(
         "{{\"bytes\":{},\"first_s\":{:.4},\"first_stored\":{first_stored},\"changed_ms\":{:.3},\
-         \"changed_min_ms\":{:.3},\"added\":{added},\"restore_s\":{:.4},\"peak_kib\":{}}}",
+         \"changed_min_ms\":{:.3},\"added\":{added},\"restore_s\":{:.4},\"base_s\":{:.4},\
+         \"fork_ms\":{:.3},\"fork_live_ms\":{:.3},\"peak_kib\":{}}}",
         first.bytes,
         first_took.as_secs_f64(),
         times.get(ROUNDS / 2).copied().unwrap_or_default(),
         times.first().copied().unwrap_or_default(),
         restore_took.as_secs_f64(),
+        forked.base.as_secs_f64(),
+        median(forked.quiet),
+        median(forked.live),
         peak_kib(),
     );
     writeln!(std::io::stdout(), "{line}")?;
-    for sandbox in [&sandbox, &other] {
-        provider.destroy(&sandbox.handle()).await?;
-    }
     Ok(())
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// Forks, each until its first command has run.
+struct Forks {
+    provider: LocalProvider,
+    snapshots: Snapshots,
+    lineage: RunId,
+}
+
+/// How long forks took, in milliseconds.
+struct Forked {
+    /// What is done once: the workspace that forks lie over.
+    base: Duration,
+    quiet: Vec<f64>,
+    /// With the checkpoint of the sandbox that is forked.
+    live: Vec<f64>,
+}
+
+impl Forks {
+    async fn measure(
+        &self,
+        first: SnapshotId,
+        last: SnapshotId,
+        (files, changes): (usize, usize),
+    ) -> Result<Forked, Box<dyn Error>> {
+        let start = Instant::now();
+        let (source, mut checkpoints) = self.fork(first).await?;
+        let mut forked = Forked { base: start.elapsed(), quiet: Vec::new(), live: Vec::new() };
+        for _ in 0..ROUNDS {
+            let start = Instant::now();
+            let (sandbox, _) = self.fork(last).await?;
+            forked.quiet.push(start.elapsed().as_secs_f64() * 1000.0);
+            self.check(&*sandbox, last).await?;
+        }
+        for round in 0..ROUNDS {
+            for change in 0..changes {
+                let path = place(change * files / changes.max(1));
+                let text = format!("forked in round {round}, {change}");
+                source.guest().write(Root::Workspace, &path, text.as_bytes(), 0o644).await?;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let start = Instant::now();
+            let now = checkpoints.checkpoint().await?.snapshot;
+            let (sandbox, _) = self.fork(now).await?;
+            forked.live.push(start.elapsed().as_secs_f64() * 1000.0);
+            self.provider.destroy(&sandbox.handle()).await?;
+        }
+        self.provider.destroy(&source.handle()).await?;
+        Ok(forked)
+    }
+
+    async fn fork(
+        &self,
+        snapshot: SnapshotId,
+    ) -> Result<(Box<dyn Sandbox>, Checkpointer), Box<dyn Error>> {
+        let mut spec = SandboxSpec::new(RunId::generate(), Epoch(1));
+        let (snapshots, skip) = (&self.snapshots, &SkipRules::default());
+        let (provider, lineage) = (&self.provider, self.lineage);
+        let spec_of = &spec;
+        let wanted =
+            Wanted { provider, spec: spec_of, snapshots, skip, snapshot, seed: None, lineage };
+        let filling = Filling::plan(wanted).await?;
+        spec.base = filling.base_snapshot();
+        let sandbox = self.provider.create(&spec).await?;
+        let mut checkpoints =
+            Checkpointer::new(sandbox.guest(), snapshots.clone(), SkipRules::default());
+        checkpoints.fill_from(filling, sandbox.base()).await?;
+        run(&*sandbox.guest(), "/bin/true").await?;
+        Ok((sandbox, checkpoints))
+    }
+
+    /// Read whole, it is what was forked.
+    async fn check(
+        &self,
+        sandbox: &dyn Sandbox,
+        expected: SnapshotId,
+    ) -> Result<(), Box<dyn Error>> {
+        let (guest, snapshots) = (sandbox.guest(), self.snapshots.clone());
+        let mut look = Checkpointer::new(guest, snapshots, SkipRules::default());
+        let found = look.checkpoint().await?.snapshot;
+        self.provider.destroy(&sandbox.handle()).await?;
+        if found == expected { Ok(()) } else { Err("a fork is not what was forked".into()) }
+    }
 }
 
 fn open(folder: &Path) -> Snapshots {
@@ -129,15 +223,15 @@ async fn fill(guest: &dyn Guest, files: usize, bytes: usize) -> Result<(), Box<d
             offset += part.len() as u64;
         }
     }
-    settle(guest).await
+    // What was written is on the disk before anything is timed.
+    run(guest, "/bin/sync").await
 }
 
-/// What was written is on the disk before anything is timed.
-async fn settle(guest: &dyn Guest) -> Result<(), Box<dyn Error>> {
+async fn run(guest: &dyn Guest, program: &str) -> Result<(), Box<dyn Error>> {
     let key = CallKey { run: RunId::generate(), seq: Seq(1), index: 0, attempt: 1 };
     let command = Command {
         key,
-        argv: vec!["/bin/sync".to_owned()],
+        argv: vec![program.to_owned()],
         cwd: PathBuf::from("/workspace"),
         environment: BTreeMap::new(),
         tty: None,

@@ -18,6 +18,7 @@ use moat_sandbox::trust;
 use moat_sandbox::{Root, RootFilesystem, SandboxNote, SandboxSpec};
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use crate::bases;
 use crate::capabilities::kept_by_root;
 use crate::fences::Fence;
 use crate::folder::{Folder, Record};
@@ -27,7 +28,7 @@ use crate::image::{self, OpenImage};
 use crate::launcher::{StepFailed, launch};
 use crate::limits::{self, Group};
 use crate::options::LocalOptions;
-use crate::plan::SHIFT_OWNERS;
+use crate::plan::{LAY_OVER, SHIFT_OWNERS};
 use crate::prepared::Prepared;
 use crate::process::ProcessId;
 use crate::root::{self, ImageRoot, NETWORK_FD, OUTPUTS_FD, Parts};
@@ -262,6 +263,8 @@ fn start(
     let everything = left_out.system();
     #[cfg(not(feature = "mutations"))]
     let everything: Option<Vec<crate::system::Shown>> = None;
+    let base = bases::lie_over(place, spec.base, folder)
+        .map_err(|error| StepFailed::new("find what the workspace lies over", error))?;
     let mut parts = Parts {
         identity,
         missing,
@@ -271,6 +274,7 @@ fn start(
         filter: &prepared.filter,
         folder: folder.path(),
         image: image.as_ref().map(|image| &image.root),
+        base: base.as_ref(),
         roster,
         network: network.as_ref(),
         trust,
@@ -284,21 +288,28 @@ fn start(
     let own = [listener.as_fd(), config.as_fd(), prepared.guest.as_fd()];
     let descriptors: Vec<_> = own.into_iter().chain(doors.iter().map(AsFd::as_fd)).collect();
     let mut notes = notes(spec, cast);
-    let attempt = |parts: &Parts<'_>| {
-        let plan = root::plan(parts);
-        launch(&prepared.launcher, &plan, &descriptors)
-    };
-    let mut launched = attempt(&parts);
     let unshifted = image.as_ref().map(|image| ImageRoot { shift: None, ..image.root.clone() });
-    if launched.as_ref().is_err_and(|failed| failed.step == SHIFT_OWNERS)
-        && let Some(image) = unshifted.as_ref().filter(|image| !image.writable)
-    {
-        // The file system, or the kernel, cannot: the image is used all the same, and its files
-        // belong to nobody inside.
-        parts.image = Some(image);
-        notes.push(SandboxNote::OwnersHidden);
-        launched = attempt(&parts);
-    }
+    let launched = loop {
+        let failed = match launch(&prepared.launcher, &root::plan(&parts), &descriptors) {
+            Ok(pid) => break Ok(pid),
+            Err(failed) => failed,
+        };
+        let shifts = parts.image.is_some_and(|image| image.shift.is_some());
+        match unshifted.as_ref().filter(|image| !image.writable) {
+            // The file system, or the kernel, cannot: the image is used all the same, and its files
+            // belong to nobody inside.
+            Some(image) if failed.step == SHIFT_OWNERS && shifts => {
+                parts.image = Some(image);
+                notes.push(SandboxNote::OwnersHidden);
+            }
+            _ if failed.step == LAY_OVER && parts.base.take().is_some() => {
+                bases::give_up(place, folder).map_err(|error| {
+                    StepFailed::new("give the sandbox a plain workspace", error)
+                })?;
+            }
+            _ => break Err(failed),
+        }
+    };
     let pid = launched?;
     let recorded = ProcessId::of(pid).and_then(|process| {
         folder.write_record(&Record { process: process.clone() })?;

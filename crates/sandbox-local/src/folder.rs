@@ -4,6 +4,7 @@
 //! STATE/sandboxes/ID/       0700, the caller's
 //!   workspace/ home/ outputs/
 //!   homes/NAME/             of users beside the one that commands run as
+//!   base.id base/ work/     what the workspace lies over, if it does (`bases`)
 //!   layer/upper/ layer/work/  what was written over an image, if the sandbox may
 //!   guest.sock              where the guest answers
 //!   cgroups.json            its control groups, written before they are made
@@ -34,6 +35,13 @@ const RECORD: &str = "sandbox.json";
 pub(crate) const HOMES: &str = "homes";
 /// What was written over an image.
 pub(crate) const LAYER: &str = "layer";
+/// The workspace.
+pub(crate) const WORKSPACE: &str = "workspace";
+/// Where the launcher sees the tree that the workspace lies over, and nobody else; the launcher has
+/// these two names as well.
+const OVER: &str = "base";
+/// Where the kernel prepares what is written over it.
+const OVER_WORK: &str = "work";
 /// The certificate authorities that are trusted inside, as text.
 pub(crate) const TRUST: &str = "trust.pem";
 /// The same for Java.
@@ -72,8 +80,7 @@ impl Folder {
     ) -> io::Result<()> {
         let path = &self.path;
         let user = identity.on_host(user);
-        for (name, owner) in
-            [("workspace", user), ("home", user), ("outputs", identity.host_guest())]
+        for (name, owner) in [(WORKSPACE, user), ("home", user), ("outputs", identity.host_guest())]
         {
             let path = path.join(name);
             fs::DirBuilder::new().mode(0o755).create(&path)?;
@@ -118,7 +125,7 @@ impl Folder {
         user: u32,
         inside: &Path,
     ) -> io::Result<()> {
-        let mut path = self.path.join("workspace");
+        let mut path = self.path.join(WORKSPACE);
         for part in inside {
             path.push(part);
             match fs::DirBuilder::new().mode(0o755).create(&path) {
@@ -141,6 +148,14 @@ impl Folder {
             give(&path, identity.on_host(0))?;
         }
         Ok(())
+    }
+
+    /// Makes what a workspace needs that lies over a tree: the place of the tree, and that of the
+    /// kernel's own work.
+    pub(crate) fn furnish_over(&self) -> io::Result<()> {
+        [OVER, OVER_WORK]
+            .into_iter()
+            .try_for_each(|name| fs::DirBuilder::new().mode(0o700).create(self.path.join(name)))
     }
 
     /// Takes hold of a folder. `None`: somebody else has it.

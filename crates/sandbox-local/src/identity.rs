@@ -169,6 +169,13 @@ impl Identity {
     }
 }
 
+/// How the owners of a tree that was made for the range from `made_for` on become those of a private
+/// range, in the form of a `uid_map`; `None`: nobody here can do that.
+pub(crate) fn shift_range(identity: &Identity, made_for: u32) -> Option<String> {
+    let Kind::Private { base } = identity.kind else { return None };
+    Some(format!("{made_for} {base} {RANGE}\n"))
+}
+
 /// The beginning of some private range.
 pub(crate) fn any_range() -> io::Result<u32> {
     let random = getrandom::u32().map_err(io::Error::other)?;

@@ -11,6 +11,7 @@
 //! journals, reads no environment and looks for no home folder: [`LocalOptions`] says what it is to
 //! know.
 
+mod bases;
 mod capabilities;
 mod create;
 mod fences;

@@ -25,10 +25,12 @@ impl Slot {
     pub(crate) const PROGRAM: Self = Self(2);
     /// The tree with shifted owners, if the plan has one.
     pub(crate) const SHIFTED: Self = Self(3);
+    /// The workspace that lies over a tree, if the plan has one.
+    pub(crate) const OVERLAID: Self = Self(4);
     /// What a test leaves open.
     #[cfg(feature = "mutations")]
     pub(crate) const LEAK: Self = Self(255);
-    const FIRST_FREE: u32 = 4;
+    const FIRST_FREE: u32 = 5;
 }
 
 /// One thing that the launcher does. Paths are relative to the new root while it is being made.
@@ -171,10 +173,26 @@ pub(crate) struct Namespaces {
     /// A tree of the host that is to come into [`Slot::SHIFTED`], and how its owners are shifted:
     /// in the form of a `uid_map`, from owners on disk to owners on this host.
     pub(crate) shifted: Option<(PathBuf, String)>,
+    /// What the workspace, which comes into [`Slot::OVERLAID`], lies over.
+    pub(crate) base: Option<Beneath>,
+}
+
+/// A tree of the host beneath a workspace.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beneath {
+    /// The tree.
+    pub(crate) tree: PathBuf,
+    /// How its owners are shifted: as [`Namespaces::shifted`].
+    pub(crate) map: String,
+    /// The sandbox's folder.
+    pub(crate) folder: PathBuf,
 }
 
 /// The launcher's number of shifting owners, and what that is called.
 const SHIFT: u32 = 0xffff_0007;
+/// The same of laying the workspace over a tree.
+const OVERLAY: u32 = 0xffff_000a;
+pub(crate) const LAY_OVER: &str = "lay the workspace over a tree that is kept";
 pub(crate) const SHIFT_OWNERS: &str = "shift the owners of the image's files";
 
 /// A plan in the making.
@@ -202,6 +220,10 @@ impl Plan {
         let (shifted, map) = namespaces.shifted.clone().unwrap_or_default();
         put_path(&mut bytes, &shifted);
         put_bytes(&mut bytes, map.as_bytes());
+        let base = namespaces.base.clone().unwrap_or_default();
+        put_path(&mut bytes, &base.tree);
+        put_bytes(&mut bytes, base.map.as_bytes());
+        put_path(&mut bytes, &base.folder);
         Self {
             bytes,
             names: Vec::new(),
@@ -273,6 +295,7 @@ impl Plan {
             SHIFT => (SHIFT_OWNERS.into(), None),
             0xffff_0008 => ("enter a control group".into(), None),
             0xffff_0009 => (MAP_IDS.into(), None),
+            OVERLAY => (LAY_OVER.into(), None),
             _ => match self.names.get(step as usize) {
                 Some((name, fence)) => (name.clone(), *fence),
                 None => ("end the plan".into(), None),

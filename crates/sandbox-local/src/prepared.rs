@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use moat_sandbox::{GuestError, SandboxError};
@@ -32,6 +33,8 @@ pub(crate) struct Prepared {
     trust: OnceLock<HostTrust>,
     /// Fences that this host was found to lack.
     lacking: Mutex<BTreeSet<Fence>>,
+    /// Whether a workspace was found not to lie over another's files on this host.
+    flat: AtomicBool,
 }
 
 impl Prepared {
@@ -52,6 +55,7 @@ impl Prepared {
             lending: Lending::find(options.subordinate_ids),
             trust: OnceLock::new(),
             lacking: Mutex::default(),
+            flat: AtomicBool::new(false),
         })
     }
 
@@ -63,6 +67,16 @@ impl Prepared {
     /// This host was found to lack these.
     pub(crate) fn lacks(&self, fences: &BTreeSet<Fence>) {
         self.lacking.lock().unwrap_or_else(PoisonError::into_inner).extend(fences);
+    }
+
+    /// Whether workspaces may lie over files that are kept, as far as is known.
+    pub(crate) fn lays_over(&self) -> bool {
+        !self.flat.load(Ordering::Relaxed)
+    }
+
+    /// Tried, and it cannot be.
+    pub(crate) fn cannot_lay_over(&self) {
+        self.flat.store(true, Ordering::Relaxed);
     }
 
     /// What the host trusts; read when the first sandbox has an authority of its own.

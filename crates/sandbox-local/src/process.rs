@@ -21,12 +21,17 @@ pub(crate) struct ProcessId {
     boot: String,
 }
 
+/// Which boot of the host this is.
+pub(crate) fn boot() -> io::Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(boot.trim().to_owned())
+}
+
 impl ProcessId {
     /// Of a process that runs now.
     pub(crate) fn of(pid: i32) -> io::Result<Self> {
         let stat = Stat::read(pid)?;
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        Ok(Self { pid, started: stat.started, boot: boot.trim().to_owned() })
+        Ok(Self { pid, started: stat.started, boot: boot()? })
     }
 
     /// The process, if it lives.
@@ -36,8 +41,7 @@ impl ProcessId {
         // Checked after the descriptor was opened: from then on the number cannot change hands
         // without the descriptor knowing.
         let stat = Stat::read(self.pid).ok()?;
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let same = stat.started == self.started && boot.trim() == self.boot;
+        let same = stat.started == self.started && boot().ok()? == self.boot;
         (same && !stat.dead).then_some(Process { pid, fd })
     }
 }

@@ -6,11 +6,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use moat_core::{Epoch, SandboxLimits};
-use moat_sandbox::{GuestClient, GuestError, Provider, Sandbox, SandboxError, SandboxSpec};
+use moat_core::{Epoch, RunId, SandboxLimits, SnapshotId};
+use moat_sandbox::{Bases, GuestClient, GuestError, Provider, Sandbox, SandboxError, SandboxSpec};
 use moat_sockets::GuardedStream;
 use serde_json::Value;
 
+use crate::bases::{self, Kept};
 use crate::create::{self, Newborn, Place};
 use crate::fences::{Fence, FenceState, FenceStatus, Probe, probe_all};
 use crate::folder::{self, Folder, Record};
@@ -112,8 +113,10 @@ impl LocalProvider {
         if self.shared.options.control_groups {
             limits::sweep();
         }
-        reap::reap(&self.shared.sandboxes, |folder| self.shared.remove(folder))
-            .map_err(|error| setup("look for ended sandboxes", error))
+        let reaped = reap::reap(&self.shared.sandboxes, |folder| self.shared.remove(folder));
+        // One that is not needed may stay a little longer.
+        let _ = bases::collect(&self.shared.kept(), &self.shared.sandboxes);
+        reaped.map_err(|error| setup("look for ended sandboxes", error))
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -175,6 +178,34 @@ impl Provider for LocalProvider {
     async fn destroy(&self, handle: &Value) -> Result<(), SandboxError> {
         let handle = Handle::from_value(handle)?;
         self.apart(move |shared| shared.destroy(&handle)).await
+    }
+
+    fn bases(&self) -> Option<&dyn Bases> {
+        self.shared.lays_over().then_some(self)
+    }
+}
+
+#[async_trait]
+impl Bases for LocalProvider {
+    async fn find(&self, snapshot: SnapshotId, lineage: RunId) -> Option<SnapshotId> {
+        let found = self.apart(move |shared| Ok(shared.kept().find(snapshot, lineage))).await;
+        found.ok().flatten()
+    }
+
+    async fn keep(
+        &self,
+        handle: &Value,
+        snapshot: SnapshotId,
+        lineage: RunId,
+        notes: Vec<u8>,
+    ) -> Result<(), SandboxError> {
+        let handle = Handle::from_value(handle)?;
+        let keep = move |shared: &Shared| shared.keep(&handle, snapshot, lineage, &notes);
+        self.apart(keep).await
+    }
+
+    async fn notes(&self, base: SnapshotId) -> Option<Vec<u8>> {
+        self.apart(move |shared| Ok(shared.kept().notes(base))).await.ok().flatten()
     }
 }
 
@@ -299,6 +330,47 @@ impl Shared {
         })
     }
 
+    /// Whether sandboxes can lie over workspaces that are kept: only where the kernel is asked by
+    /// one who may shift owners does renaming a folder work there as everywhere.
+    fn lays_over(&self) -> bool {
+        self.private && self.prepared.get().is_none_or(|prepared| prepared.lays_over())
+    }
+
+    fn kept(&self) -> Kept {
+        Kept::beside(&self.sandboxes)
+    }
+
+    /// Ends a sandbox and keeps its workspace.
+    fn keep(
+        &self,
+        handle: &Handle,
+        snapshot: SnapshotId,
+        lineage: RunId,
+        notes: &[u8],
+    ) -> Result<(), SandboxError> {
+        let gone = || setup("keep a workspace", "its sandbox is gone");
+        let record = self.record(handle).ok_or_else(gone)?;
+        if !create::end(&record.process) {
+            return Err(setup("end the sandbox", "its first process does not die"));
+        }
+        let path = self.sandboxes.join(handle.id());
+        let keep = || -> std::io::Result<()> {
+            let Some(folder) = Folder::hold(&path)? else {
+                return Err(std::io::ErrorKind::NotFound.into());
+            };
+            let kept = self.kept();
+            let owners_from = owners_from(handle)?;
+            let workspace = path.join(folder::WORKSPACE);
+            let done = kept.keep(&workspace, snapshot, (lineage, owners_from), notes);
+            self.remove(folder)?;
+            done?;
+            // One that is not needed may stay a little longer.
+            let _ = bases::collect(&kept, &self.sandboxes);
+            Ok(())
+        };
+        keep().map_err(|error| setup("keep a workspace", error))
+    }
+
     fn destroy(&self, handle: &Handle) -> Result<(), SandboxError> {
         let path = self.sandboxes.join(handle.id());
         let Some(record) = self.record(handle) else { return Ok(()) };
@@ -317,6 +389,11 @@ impl Shared {
         };
         remove().map_err(|error| setup(&format!("remove `{}`", path.display()), error))
     }
+}
+
+/// Owner 0 of the sandbox, on the host: where there are ranges of ids, they are named by theirs.
+fn owners_from(handle: &Handle) -> std::io::Result<u32> {
+    u32::from_str_radix(handle.id(), 16).map_err(std::io::Error::other)
 }
 
 fn names(fences: &BTreeSet<Fence>) -> Vec<String> {

@@ -21,13 +21,14 @@ use moat_sandbox::roster::Roster;
 use moat_sandbox::trust;
 use moat_sandbox::{FolderMount, Root};
 
+use crate::bases::UsedBase;
 use crate::fences::Fence;
 use crate::folder;
-use crate::identity::Identity;
+use crate::identity::{Identity, shift_range};
 use crate::left_out::{LeftOut, defence};
 use crate::limits::{AFTER_COUNTERS_FD, Counters};
 use crate::network::{self, RESOLV_CONF};
-use crate::plan::{Plan, Slot, Step, attribute};
+use crate::plan::{Beneath, Plan, Slot, Step, attribute};
 use crate::seccomp::Filter;
 use crate::system::{DEVICES, Shown};
 use crate::toolchains::Toolchains;
@@ -56,6 +57,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) folder: &'a Path,
     /// The image that it is on; `None`: the host's system.
     pub(crate) image: Option<&'a ImageRoot>,
+    /// What its workspace lies over; `None`: it is a plain folder.
+    pub(crate) base: Option<&'a UsedBase>,
     /// Who there is in it.
     pub(crate) roster: &'a Roster,
     /// Its network, and who is trusted in it.
@@ -127,12 +130,20 @@ impl Parts<'_> {
     fn has(&self, fence: Fence) -> bool {
         !self.missing.contains(&fence)
     }
+
+    /// What the launcher is to lay the workspace over.
+    fn beneath(&self) -> Option<Beneath> {
+        let base = self.base?;
+        let map = shift_range(self.identity, base.owners_from)?;
+        Some(Beneath { tree: base.tree.clone(), map, folder: self.folder.to_owned() })
+    }
 }
 
 /// Composes the plan.
 pub(crate) fn plan(parts: &Parts<'_>) -> Plan {
     let mut namespaces = parts.identity.namespaces(parts.namespaces());
     namespaces.shifted = parts.image.and_then(ImageRoot::shifted);
+    namespaces.base = parts.beneath();
     #[cfg(feature = "mutations")]
     parts.left_out.identify(&mut namespaces);
     let mut plan = Plan::new(&namespaces);
@@ -216,7 +227,8 @@ struct Sources<'a> {
     /// All of the host's devices, where a test leaves the choice out.
     host_devices: Option<Slot>,
     proc: Option<Slot>,
-    workspace: Slot,
+    /// Absent: it comes mounted.
+    workspace: Option<Slot>,
     home: Slot,
     /// Homes of others, by name.
     homes: Vec<(Slot, &'a str)>,
@@ -251,7 +263,8 @@ impl<'a> Sources<'a> {
             host_devices: (!parts.left_out.stands(defence::DEVICES))
                 .then(|| open(plan, Path::new("/dev"), false)),
             proc,
-            workspace: open(plan, &parts.folder.join("workspace"), false),
+            workspace: (parts.base.is_none())
+                .then(|| open(plan, &parts.folder.join(folder::WORKSPACE), false)),
             home: open(plan, &parts.folder.join("home"), false),
             homes: parts
                 .roster
@@ -378,7 +391,11 @@ fn private_proc(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
 /// guest reaches, through a descriptor of that mount (not of the host's, from which `..` would lead
 /// out), and over it read-only for everyone.
 fn own_folders(tree: &mut Tree<'_>, sources: &Sources<'_>) {
-    tree.bind(sources.workspace, Path::new("workspace"), true, WRITABLE);
+    let workspace = Path::new("workspace");
+    match sources.workspace {
+        Some(slot) => tree.bind(slot, workspace, true, WRITABLE),
+        None => tree.attach(Slot::OVERLAID, workspace, WRITABLE),
+    }
     for (slot, mount) in &sources.mounts {
         let attributes = if mount.read_only { READ_ONLY } else { WRITABLE };
         match mount.target.starts_with(Root::Workspace.path()) {

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use moat_core::{Epoch, Metered};
+use moat_core::{Epoch, Metered, SnapshotId};
 use moat_sandbox::{
     ByteStream, Guest, GuestClient, GuestError, NetworkSockets, Sandbox, SandboxError, SandboxNote,
     connect_inside, network_sockets,
@@ -10,6 +10,7 @@ use moat_sandbox::{
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+use crate::bases;
 use crate::folder;
 use crate::handle::Handle;
 
@@ -66,6 +67,10 @@ impl Sandbox for LocalSandbox {
 
     fn notes(&self) -> &[SandboxNote] {
         &self.notes
+    }
+
+    fn base(&self) -> Option<SnapshotId> {
+        bases::of(&self.folder)
     }
 
     async fn network(&self) -> Result<NetworkSockets, SandboxError> {

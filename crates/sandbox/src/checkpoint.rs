@@ -5,8 +5,11 @@
 //! that came; what the guest says about a file decides only whether it is read again.
 
 mod error;
+mod fill;
+mod filling;
 mod freeze;
 mod memory;
+mod over;
 mod read;
 mod restore;
 
@@ -20,6 +23,7 @@ use moat_snapshot::{LoadError, RootName, Snapshots, Tree};
 use crate::{Guest, Root};
 
 pub use error::{CheckpointError, RestoreError};
+pub use filling::{Filling, Wanted};
 pub use restore::RestoreReport;
 
 use freeze::Frozen;

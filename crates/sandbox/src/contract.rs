@@ -1,3 +1,4 @@
+mod bases;
 mod files;
 mod limits;
 mod spec;
@@ -8,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use moat_core::{BootNonce, CallKey, Epoch, Metered, Retryable, SandboxLimitReached};
+use moat_core::{BootNonce, CallKey, Epoch, Metered, Retryable, SandboxLimitReached, SnapshotId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+pub use bases::Bases;
 pub use files::*;
 pub use limits::check_limits;
 pub use spec::*;
@@ -36,6 +38,11 @@ pub trait Provider: Send + Sync {
 
     /// Ends a sandbox and removes what it left on the host. Ending one that is gone is no error.
     async fn destroy(&self, handle: &Value) -> Result<(), SandboxError>;
+
+    /// The workspaces that it keeps, if sandboxes of it can lie over such.
+    fn bases(&self) -> Option<&dyn Bases> {
+        None
+    }
 }
 
 /// One sandbox. Dropping it only lets go of the connection; the sandbox lives on for its grace.
@@ -65,6 +72,11 @@ pub trait Sandbox: Send + Sync {
     async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, SandboxError> {
         let _ = port;
         Err(unsupported("be connected to"))
+    }
+
+    /// The workspace that it lies over; `None`: its workspace was empty when it was made.
+    fn base(&self) -> Option<SnapshotId> {
+        None
     }
 
     /// What it used since it was made.

@@ -17,6 +17,7 @@
 #![no_main]
 
 mod landlock;
+mod overlay;
 mod plan;
 mod remount;
 mod shift;
@@ -43,6 +44,7 @@ mod stage {
     pub(crate) const SHIFT: u32 = 0xffff_0007;
     pub(crate) const ENTER: u32 = 0xffff_0008;
     pub(crate) const MAPPED: u32 = 0xffff_0009;
+    pub(crate) const OVERLAY: u32 = 0xffff_000a;
 }
 
 /// The entry point that the C library calls.
@@ -84,6 +86,11 @@ fn launch(control: c_int, message: &mut Message) -> Result<(), Failed> {
     if let Some((path, map)) = plan.shifted {
         let mount = shift::shifted(path, map).map_err(at(stage::SHIFT))?;
         slots.set(Slots::SHIFTED, mount).map_err(at(stage::SHIFT))?;
+    }
+    if let Some(base) = &plan.base {
+        let mount = overlay::laid_over(base.tree, base.map, base.folder);
+        let mount = mount.map_err(at(stage::OVERLAY))?;
+        slots.set(Slots::OVERLAID, mount).map_err(at(stage::OVERLAY))?;
     }
     let (gate_out, gate_in) = sys::pipe().map_err(at(stage::CLONE))?;
     // While others write the maps, the child makes what needs none.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! plan  = "MOATPLN2" namespaces:u64 deny_setgroups:u32 mapped_outside:u32 uid_map:bytes gid_map:bytes
-//!         shifted:text shifted_map:bytes step*
+//!         shifted:text shifted_map:bytes base:text base_map:bytes folder:text step*
 //! step  = code:u32 bytes
 //! bytes = length:u32 byte* padding to a multiple of four
 //! text  = bytes whose last is zero, and no other
@@ -30,8 +30,20 @@ pub(crate) struct Plan<'a> {
     pub(crate) gid_map: &'a [u8],
     /// A tree of the host whose owners are shifted, and how; it comes into a slot of its own.
     pub(crate) shifted: Option<(&'a CStr, &'a [u8])>,
+    /// What the workspace lies over; it comes into a slot of its own.
+    pub(crate) base: Option<Base<'a>>,
     /// The steps.
     pub(crate) steps: Reader<'a>,
+}
+
+/// A tree beneath a workspace.
+pub(crate) struct Base<'a> {
+    /// The tree of the host.
+    pub(crate) tree: &'a CStr,
+    /// How its owners are shifted.
+    pub(crate) map: &'a [u8],
+    /// The sandbox's folder, with `base`, `workspace` and `work` in it.
+    pub(crate) folder: &'a CStr,
 }
 
 impl<'a> Plan<'a> {
@@ -46,6 +58,8 @@ impl<'a> Plan<'a> {
         let gid_map = reader.bytes()?;
         let (shifted, map) = (reader.text()?, reader.bytes()?);
         let shifted = (!shifted.is_empty()).then_some((shifted, map));
+        let base = Base { tree: reader.text()?, map: reader.bytes()?, folder: reader.text()? };
+        let base = (!base.tree.is_empty()).then_some(base);
         Ok(Self {
             namespaces,
             deny_setgroups,
@@ -53,6 +67,7 @@ impl<'a> Plan<'a> {
             uid_map,
             gid_map,
             shifted,
+            base,
             steps: *reader,
         })
     }

@@ -22,6 +22,8 @@ pub(crate) struct Slots {
 impl Slots {
     /// The tree with shifted owners.
     pub(crate) const SHIFTED: usize = 3;
+    /// The workspace that lies over a tree.
+    pub(crate) const OVERLAID: usize = 4;
     /// Where the files of control groups come in.
     const GROUPS: core::ops::Range<usize> = 3..MAX_RECEIVED;
 

@@ -25,6 +25,7 @@ fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
         filter: &prepared.filter,
         folder: folder.path(),
         image: None,
+        base: None,
         roster: &Roster::new(
             &Accounts::default(),
             identity.is_one_user(),

@@ -82,7 +82,18 @@ impl<'p> Tree<'p> {
         self.bind_over(slot, path, attributes);
     }
 
-    /// The same over what is there.
+    /// Shows a mount that is nowhere yet.
+    pub(super) fn attach(&mut self, slot: Slot, path: &Path, attributes: u32) {
+        self.folder(path);
+        if !self.mounts() {
+            return;
+        }
+        let target = inside(path);
+        let name = format!("mount `/{}`", target.display());
+        self.plan.push(name, &Step::Attach { slot, attributes, target });
+    }
+
+    /// The same as [`Tree::bind`] over what is there.
     pub(super) fn bind_over(&mut self, slot: Slot, path: &Path, attributes: u32) {
         if !self.mounts() {
             return;

@@ -1,6 +1,6 @@
 pub(super) mod kept;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use moat_snapshot::{Entry, InvalidTree, LinkGroup, Listing, Meta, Node};
 use crate::{FileKind, FileStat, GuestError, MappedFiles, Root, ScanEntry};
 
 /// Twice the longest time for which a kernel gives the same time to two changes (10 ms at 100 Hz).
-const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(20);
 /// The same for file systems that keep whole seconds only.
 const COARSE_TICK: Duration = Duration::from_secs(2);
 
@@ -122,6 +122,13 @@ impl Memory {
         self.before = Some(Instant::now());
     }
 
+    /// Knows what is known of a workspace that this one lies over, but for what was made anew.
+    pub(super) fn take_workspace(&mut self, base: Self, made: &HashSet<&Path>) {
+        self.workspace = base.workspace;
+        self.workspace.retain(|path, _| !made.contains(path.as_path()));
+        self.changed = true;
+    }
+
     fn content(&self, root: Root, path: &Path) -> Option<BlobId> {
         let seen = if root == Root::Home { &self.home } else { &self.workspace };
         seen.get(path).map(|seen| seen.content)
@@ -164,6 +171,11 @@ pub(super) struct RootScan {
 }
 
 impl RootScan {
+    /// Of a root that was not looked at.
+    pub(super) fn nothing() -> Self {
+        Self { root: Meta::folder(), entries: Vec::new(), special: 0 }
+    }
+
     /// Takes a scan apart. Paths are checked when it becomes a listing.
     pub(super) fn check(mut entries: Vec<ScanEntry>) -> Result<Self, GuestError> {
         let is_root = |entry: &ScanEntry| {

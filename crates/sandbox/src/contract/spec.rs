@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use moat_core::{Epoch, MountRecord, RunId, SandboxLimits};
+use moat_core::{Epoch, MountRecord, RunId, SandboxLimits, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
@@ -35,6 +35,9 @@ pub struct SandboxSpec {
     /// Folders of this machine that it sees. A provider that cannot show them answers with the
     /// `Unsupported` error.
     pub mounts: Vec<FolderMount>,
+    /// A workspace that the provider keeps and that this one is to lie over. Where that cannot be
+    /// it begins empty: [`Sandbox::base`](super::Sandbox::base) says which.
+    pub base: Option<SnapshotId>,
 }
 
 impl SandboxSpec {
@@ -51,6 +54,7 @@ impl SandboxSpec {
             accounts: Accounts::default(),
             network: None,
             mounts: Vec::new(),
+            base: None,
         }
     }
 }

@@ -1,0 +1,105 @@
+//! Makes a run's sandbox and fills it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use moat_core::{Epoch, RunId, SandboxSettings, SnapshotId};
+use moat_sandbox::checkpoint::{Checkpointer, Filling, SkipRules, Wanted};
+use moat_sandbox::{HeldMounts, Provider, SandboxSpec};
+
+use super::{ComputeError, FILES, Live, outfit, serve};
+use crate::harness::HarnessParts;
+use crate::network::PreparedNetwork;
+
+/// A sandbox that was made, and what it was filled with.
+pub(super) struct Made {
+    pub(super) live: Live,
+    pub(super) snapshot: Option<SnapshotId>,
+    pub(super) took_ms: u64,
+}
+
+/// What a sandbox is made from.
+pub(super) struct Plan {
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) parts: Arc<HarnessParts>,
+    pub(super) run: RunId,
+    pub(super) lineage: RunId,
+    pub(super) epoch: Epoch,
+    pub(super) settings: SandboxSettings,
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) snapshot: Option<SnapshotId>,
+}
+
+impl Plan {
+    pub(super) async fn make(self) -> Result<Made, ComputeError> {
+        let began = Instant::now();
+        let Self { parts, settings, .. } = &self;
+        let network = outfit::network(parts, (self.run, self.lineage), settings).await?;
+        let network = network.as_ref();
+        let spec =
+            outfit::spec(parts, self.run, self.epoch, settings, &self.environment, network).await?;
+        let mounts = outfit::mounts(parts, self.run, settings).await?;
+        match self.make_with(spec, mounts.as_deref(), network).await {
+            Ok(live) => {
+                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let live = Live { mounts, ..live };
+                Ok(Made { live, snapshot: self.snapshot, took_ms })
+            }
+            Err(error) => {
+                if let Some(mounts) = mounts {
+                    let _ = tokio::task::spawn_blocking(move || mounts.release()).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_with(
+        &self,
+        mut spec: SandboxSpec,
+        mounts: Option<&dyn HeldMounts>,
+        network: Option<&PreparedNetwork>,
+    ) -> Result<Live, ComputeError> {
+        spec.mounts = mounts.map(|held| held.mounts().to_vec()).unwrap_or_default();
+        let skip = outfit::skip(&self.settings);
+        let filling = self.filling(&spec, &skip).await?;
+        spec.base = filling.as_ref().and_then(Filling::base_snapshot);
+        let sandbox = self.provider.create(&spec).await?;
+        let network = serve(&*sandbox, network).await;
+        let guest = sandbox.guest();
+        let mut checkpointer = Checkpointer::new(guest.clone(), self.parts.snapshots.clone(), skip);
+        checkpointer.keep_in(self.parts.spool_dir.join(self.run.to_string()).join(FILES));
+        let filled = match filling {
+            Some(filling) => checkpointer.fill_from(filling, sandbox.base()).await.map(drop),
+            None => Ok(()),
+        };
+        let served = filled.map_err(ComputeError::from).and_then(|()| network);
+        match served {
+            Ok(network) => Ok(Live { sandbox, guest, checkpointer, network, mounts: None }),
+            Err(error) => {
+                // Nothing refers to a sandbox that could not be filled.
+                let _ = self.provider.destroy(&sandbox.handle()).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn filling(
+        &self,
+        spec: &SandboxSpec,
+        skip: &SkipRules,
+    ) -> Result<Option<Filling>, ComputeError> {
+        let Some(snapshot) = self.snapshot else { return Ok(None) };
+        let wanted = Wanted {
+            provider: &*self.provider,
+            spec,
+            snapshots: &self.parts.snapshots,
+            skip,
+            snapshot,
+            seed: self.settings.ephemeral.as_ref().map(|ephemeral| ephemeral.snapshot),
+            lineage: self.lineage,
+        };
+        Ok(Some(Filling::plan(wanted).await?))
+    }
+}
