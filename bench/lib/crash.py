@@ -1,12 +1,14 @@
 """Figure 12: from `kill -9` to the next model request."""
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
 
-from measure import ModelServer, summary, turns_script, work_folder
+from measure import ModelServer, call, summary, turns_script, work_folder
 from report import middle, row
+from snapshots import FILES, SIZE
 
 HELD = 5
 
@@ -20,15 +22,28 @@ def resume(bench):
                                 ("sandbox killed → next request", sandbox, 150)):
         value = summary(values)
         rows.append(row("12", what, "moat", value, "ms", aim=f"≤ {limit} ms", met=middle(value) <= limit))
+    files = FILES // 10 if bench.quick else FILES
+    seconds = sandbox_killed(bench.moat, filled(files)) / 1000
+    speed = files * SIZE / 1e6 / seconds
+    what = f"sandbox with {files * SIZE // 1_000_000:,} MB killed → next request"
+    rows.append(row("12", what, "moat", speed, "MB/s", aim="≥ 300 MB/s", met=speed >= 300))
     return rows
+
+
+def filled(files):
+    """A script whose first turn makes a large workspace."""
+    code = (f"for $n (0..{files - 1}) {{ $d = sprintf 'd%03d', $n % 100; mkdir $d; open $f, '>', qq($d/$n) or die; "
+            f"open $r, '<', '/dev/urandom'; read $r, $half, {SIZE // 2}; print $f 'm' x {SIZE // 2}, $half; }}")
+    fill = call("exec_command", f"perl -e {shlex.quote(code)}", login=False, yield_time_ms=30_000)
+    return [{"repeat": 1, "turn": fill}, *turns_script(2 * HELD - 1)]
 
 
 class Held:
     """A run whose model keeps the answer to turn HELD back."""
 
-    def __init__(self, moat, folder):
+    def __init__(self, moat, folder, script=None):
         self.moat, self.folder = moat, folder
-        self.server = ModelServer(turns_script(2 * HELD), hold=HELD)
+        self.server = ModelServer(script or turns_script(2 * HELD), hold=HELD)
         command, self.environment = moat.command(folder, self.server.base_url)
         self.output = open(folder / "run.json", "wb")
         self.process = subprocess.Popen(command, env=self.environment, cwd=folder, stdin=subprocess.DEVNULL,
@@ -74,15 +89,15 @@ def harness_killed(moat):
             held.close()
 
 
-def sandbox_killed(moat):
+def sandbox_killed(moat, script=None):
     """The sandbox dies while the model thinks; the answer then asks for a command in it."""
     with work_folder() as folder:
-        held = Held(moat, folder)
+        held = Held(moat, folder, script)
         try:
             os.kill(held.sandbox_pid(), signal.SIGKILL)
             killed = time.monotonic_ns()
             held.server.release()
-            if held.process.wait(60) != 0:
+            if held.process.wait(120) != 0:
                 raise RuntimeError("the run did not survive the loss of its sandbox")
             return (held.next_request_after(killed) - killed) / 1e6
         finally:

@@ -19,9 +19,9 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def call(name, command, login=True):
+def call(name, command, login=True, **more):
     """A turn with one command, as every harness here knows it."""
-    arguments = {"cmd": command}
+    arguments = {"cmd": command, **more}
     if not login:
         arguments["login"] = False
     return [{"type": "function_call", "name": name, "arguments": arguments}]
@@ -61,8 +61,8 @@ class ModelServer:
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
 
     def wait_until_holding(self):
-        """Waits until a request's answer is kept back; at most half a minute."""
-        ready, _, _ = select.select([self.process.stdout], [], [], 30)
+        """Waits until a request's answer is kept back; at most two minutes."""
+        ready, _, _ = select.select([self.process.stdout], [], [], 120)
         if not ready:
             raise RuntimeError("the request that was to be held never came")
         return self.process.stdout.readline()
