@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) orphan_grace_seconds: Option<u64>,
     /// Fences that may be missing on this host.
     pub(crate) allow_missing: Vec<String>,
+    /// Whether large workspaces are kept on this machine, for sandboxes to lie over; yes if absent.
+    pub(crate) keep_workspaces: Option<bool>,
     /// Where snapshots are kept, and how.
     pub(crate) snapshots: SnapshotConfig,
     /// Where the values of the credentials are read that manifests name.

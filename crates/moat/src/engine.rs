@@ -218,6 +218,7 @@ pub(crate) fn network_options(
 
 pub(crate) fn local_provider(home: &Home) -> anyhow::Result<LocalProvider> {
     let mut options = LocalOptions::new(home.data.join("sandboxes"));
+    options.keep_workspaces = Config::read(&home.config_file())?.keep_workspaces.unwrap_or(true);
     options.home = home.user_home.clone();
     options.toolchain_variables = TOOLCHAIN_VARIABLES
         .iter()

@@ -28,6 +28,9 @@ pub struct LocalOptions {
     /// Ranges of ids that `/etc/subuid` and `/etc/subgid` give the caller are used, where he is an
     /// ordinary user: for the guest, and for users beside the one that commands run as.
     pub subordinate_ids: bool,
+    /// Large workspaces are kept as they were filled, and sandboxes laid over them, where the caller
+    /// is root of the machine. Without it every sandbox is filled.
+    pub keep_workspaces: bool,
     /// Bytes of output that the guest keeps per process until they are acknowledged.
     pub output_spool: u32,
     /// What a test leaves out of sandboxes.
@@ -45,6 +48,7 @@ impl LocalOptions {
             limits: SandboxLimits::default(),
             control_groups: true,
             subordinate_ids: true,
+            keep_workspaces: true,
             output_spool: 4 << 20,
             #[cfg(feature = "mutations")]
             left_out: LeftOut::default(),

@@ -104,6 +104,12 @@ impl LocalProvider {
         Ok(self.shared.lives(&Handle::from_value(handle)?))
     }
 
+    /// Whether large workspaces are kept, for other sandboxes to lie over. That the kernel can do it
+    /// is known once it was done.
+    pub fn keeps_workspaces(&self) -> bool {
+        self.shared.lays_over()
+    }
+
     /// Removes what sandboxes left that have ended. Sandboxes that live, and those that somebody is
     /// making or ending, are left alone. Answers how many were removed. Blocks.
     ///
@@ -333,7 +339,8 @@ impl Shared {
     /// Whether sandboxes can lie over workspaces that are kept: only where the kernel is asked by
     /// one who may shift owners does renaming a folder work there as everywhere.
     fn lays_over(&self) -> bool {
-        self.private && self.prepared.get().is_none_or(|prepared| prepared.lays_over())
+        let may = self.private && self.options.keep_workspaces;
+        may && self.prepared.get().is_none_or(|prepared| prepared.lays_over())
     }
 
     fn kept(&self) -> Kept {

@@ -33,6 +33,7 @@ pub(crate) async fn doctor(global: &Global, args: &DoctorArgs) -> anyhow::Result
             "v": 1, "version": env!("CARGO_PKG_VERSION"), "ready": !missing, "fences": rows,
             "limits": limits,
             "users": users_row(&users),
+            "keeps_workspaces": provider.keeps_workspaces(),
             "docker": engine.as_ref().map(engine::Engine::row),
             "toolchains": toolchains, "data_dir": home.data, "config_dir": home.config,
         });
@@ -42,6 +43,11 @@ pub(crate) async fn doctor(global: &Global, args: &DoctorArgs) -> anyhow::Result
         writeln!(out, "\nlimits of sandboxes")?;
         print_limits(&mut out, &limits)?;
         print_users(&mut out, &users)?;
+        let workspaces = match provider.keeps_workspaces() {
+            true => "large ones are kept, and forks lie over them (overlayfs)",
+            false => "every sandbox's is filled anew; forks lie over kept ones where you are root",
+        };
+        writeln!(out, "\nworkspaces: {workspaces}")?;
         let found = if toolchains.is_empty() { "none".to_owned() } else { toolchains.join(", ") };
         writeln!(out, "\ntoolchains of your home that sandboxes see: {found}")?;
         if let Some(engine) = &engine {
