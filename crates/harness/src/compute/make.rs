@@ -74,7 +74,7 @@ impl Plan {
             Some(filling) => checkpointer.fill_from(filling, sandbox.base()).await.map(drop),
             None => Ok(()),
         };
-        let served = filled.map_err(ComputeError::from).and_then(|()| network);
+        let served = filled.map_err(ComputeError::from).and(network);
         match served {
             Ok(network) => Ok(Live { sandbox, guest, checkpointer, network, mounts: None }),
             Err(error) => {
