@@ -37,8 +37,7 @@ pub(crate) fn laid_over(tree: &CStr, map: &[u8], folder: &CStr) -> Result<c_int,
 fn open_context() -> Result<c_int, Errno> {
     const CLOSE_ON_EXEC: u32 = 1;
     // SAFETY: the text ends with a zero byte and lives through the call.
-    let context =
-        unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), CLOSE_ON_EXEC) };
+    let context = unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), CLOSE_ON_EXEC) };
     check_long(context).map(|fd| fd as c_int)
 }
 
@@ -67,9 +66,8 @@ fn set(
     let text = |text: Option<&CStr>| text.map_or(core::ptr::null(), CStr::as_ptr);
     // SAFETY: texts end with a zero byte and live through the call; the kernel takes null where a
     // command has none.
-    let answer = unsafe {
-        libc::syscall(libc::SYS_fsconfig, context, command, text(name), text(value), 0)
-    };
+    let answer =
+        unsafe { libc::syscall(libc::SYS_fsconfig, context, command, text(name), text(value), 0) };
     check_long(answer).map(drop)
 }
 
@@ -77,8 +75,7 @@ fn mount(context: c_int) -> Result<c_int, Errno> {
     const CLOSE_ON_EXEC: u32 = 1;
     const NO_SUID_NO_DEVICES: u32 = 2 | 4;
     // SAFETY: takes a descriptor and flags only.
-    let mount = unsafe {
-        libc::syscall(libc::SYS_fsmount, context, CLOSE_ON_EXEC, NO_SUID_NO_DEVICES)
-    };
+    let mount =
+        unsafe { libc::syscall(libc::SYS_fsmount, context, CLOSE_ON_EXEC, NO_SUID_NO_DEVICES) };
     check_long(mount).map(|fd| fd as c_int)
 }
