@@ -23,6 +23,7 @@ mod open;
 mod put;
 mod read;
 mod recipe;
+mod spare;
 mod upload;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,6 +41,7 @@ pub use load::{PackDamage, PackUsage};
 use index::State;
 use put::PackedWriter;
 use read::Recent;
+use spare::Spare;
 
 /// Bytes of the largest content that is one entry.
 pub(crate) const WHOLE: usize = 256 << 10;
@@ -77,6 +79,7 @@ struct Shared {
     loading: tokio::sync::Mutex<()>,
     /// One permit for each pack in memory.
     buffers: Arc<Semaphore>,
+    spare: Spare,
     /// Told when a pack was written, or was not.
     settled: Notify,
     recent: Mutex<Recent>,
@@ -123,6 +126,7 @@ impl PackedBlobs {
             state: Mutex::default(),
             loading: tokio::sync::Mutex::default(),
             buffers: Arc::new(Semaphore::new(BUFFERS)),
+            spare: Spare::default(),
             settled: Notify::new(),
             recent: Mutex::default(),
         };

@@ -120,11 +120,10 @@ fn aad(id: BlobId, kind: Kind) -> [u8; 33] {
     aad
 }
 
-pub(super) fn head(sealed: bool) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
-    bytes.push(VERSION);
-    bytes.push(u8::from(sealed));
-    bytes
+pub(super) fn begin(pack: &mut Vec<u8>, sealed: bool) {
+    pack.extend(MAGIC);
+    pack.push(VERSION);
+    pack.push(u8::from(sealed));
 }
 
 /// Appends table, mac and length to what a pack holds so far.

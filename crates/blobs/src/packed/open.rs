@@ -76,10 +76,16 @@ pub(super) enum Added {
 }
 
 impl State {
-    pub(super) fn open_pack(&mut self, sealed: bool, name: String, permit: OwnedSemaphorePermit) {
+    /// `bytes` is the memory that it is filled in.
+    pub(super) fn open_pack(
+        &mut self,
+        sealed: bool,
+        name: String,
+        permit: OwnedSemaphorePermit,
+        mut bytes: Vec<u8>,
+    ) {
         let number = self.add_pack(name.clone(), 0);
-        let mut bytes = format::head(sealed);
-        bytes.reserve(FULL + (256 << 10));
+        format::begin(&mut bytes, sealed);
         self.open = Some(OpenPack { number, name, bytes, rows: Vec::new(), permit });
     }
 

@@ -37,7 +37,7 @@ impl Shared {
         let name = random_name(PACKS)?;
         let mut state = self.state();
         if state.open.is_none() {
-            state.open_pack(self.keys.sealing.is_some(), name, permit);
+            state.open_pack(self.keys.sealing.is_some(), name, permit, self.spare.take());
         }
         Ok(())
     }
@@ -67,6 +67,7 @@ impl Shared {
             tokio::pin!(settled);
             settled.as_mut().enable();
             if !self.flush_step(&mut last)? {
+                self.spare.release();
                 return Ok(());
             }
             if last.is_some() && self.state().open.is_none() && self.state().uploading == 0 {
@@ -107,16 +108,17 @@ impl Shared {
 struct Upload {
     shared: Arc<Shared>,
     number: super::index::PackNumber,
-    outcome: Option<Result<u64, ObjectError>>,
+    outcome: Option<Result<(), ObjectError>>,
 }
 
 impl Upload {
-    async fn write(&self, pack: OpenPack) -> Result<u64, ObjectError> {
+    async fn write(&self, pack: OpenPack) -> Result<(), ObjectError> {
         let OpenPack { name, rows, permit, number, .. } = pack;
         let (shared, object) = (Arc::clone(&self.shared), name.clone());
         let held = shared.state().pack(number).and_then(|pack| pack.bytes.clone());
+        let room = shared.spare.take();
         let bytes =
-            blocking(move || finish(&shared.keys, &object, &held.unwrap_or_default(), &rows));
+            blocking(move || finish(&shared.keys, &object, &held.unwrap_or_default(), &rows, room));
         let bytes = bytes.await.map_err(|error| self.failed(&name, error.into()))?;
         let size = bytes.len() as u64;
         self.shared.check_floor(size).await?;
@@ -126,8 +128,26 @@ impl Upload {
         {
             return Err(self.failed(&name, "there is another one of that name".into()));
         }
+        self.settle(number, size, bytes);
         drop(permit);
-        Ok(size)
+        Ok(())
+    }
+
+    /// From now on it is read from its object; its memory is used again.
+    fn settle(&self, number: super::index::PackNumber, size: u64, written: Bytes) {
+        let mut state = self.shared.state();
+        let held = state.pack_mut(number).and_then(|pack| {
+            pack.size = size;
+            pack.bytes.take()
+        });
+        drop(state);
+        if let Some(Ok(held)) = held.map(Arc::try_unwrap) {
+            self.shared.spare.give(held);
+        }
+        // Whoever wrote it may hold it a moment longer.
+        if let Ok(written) = written.try_into_mut() {
+            self.shared.spare.give(written.into());
+        }
     }
 
     fn failed(&self, name: &str, source: Box<dyn std::error::Error + Send + Sync>) -> ObjectError {
@@ -144,12 +164,7 @@ impl Drop for Upload {
         let mut state = self.shared.state();
         state.uploading = state.uploading.saturating_sub(1);
         match outcome {
-            Ok(size) => {
-                if let Some(pack) = state.pack_mut(self.number) {
-                    pack.size = size;
-                    pack.bytes = None;
-                }
-            }
+            Ok(()) => {}
             Err(error) => {
                 state.drop_pack(self.number);
                 state.lost = Some(Arc::new(error));
@@ -160,8 +175,14 @@ impl Drop for Upload {
     }
 }
 
-fn finish(keys: &Keys, name: &str, bytes: &[u8], rows: &[format::Row]) -> std::io::Result<Bytes> {
-    let mut pack = Vec::with_capacity(bytes.len() + rows.len() * 48 + 256);
+/// The whole pack, in `pack`, which is empty.
+fn finish(
+    keys: &Keys,
+    name: &str,
+    bytes: &[u8],
+    rows: &[format::Row],
+    mut pack: Vec<u8>,
+) -> std::io::Result<Bytes> {
     pack.extend_from_slice(bytes);
     format::finish(keys, name, &mut pack, rows)?;
     Ok(pack.into())

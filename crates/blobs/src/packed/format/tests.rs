@@ -1,6 +1,12 @@
 use super::*;
 use crate::packed::recipe::{Part, Recipe};
 
+fn head(sealed: bool) -> Vec<u8> {
+    let mut pack = Vec::new();
+    begin(&mut pack, sealed);
+    pack
+}
+
 fn keys(sealed: bool) -> Keys {
     Keys::new([7; 32], sealed.then(|| SealingKey::new(&[8; 32])))
 }
