@@ -7,7 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +36,11 @@ pub(crate) async fn take(
     own: &Path,
 ) -> Result<Shared, MountError> {
     let folder = all.join(name);
+    // What is in one may be set-user-id: nobody else of this host is to reach it.
+    let private = fs::DirBuilder::new().recursive(true).mode(0o700).create(all);
+    private
+        .and_then(|()| fs::set_permissions(all, fs::Permissions::from_mode(0o700)))
+        .map_err(MountError::folder("make", all))?;
     let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder);
     made.map_err(MountError::folder("make", &folder))?;
     match sharing {

@@ -31,7 +31,7 @@ use crate::create::Place;
 use crate::folder::Folder;
 use crate::process;
 
-pub(crate) use collect::collect;
+pub(crate) use collect::{MOST_UNUSED, collect, is_short};
 
 const LOCK: &str = "lock";
 const TREE: &str = "tree";
@@ -49,6 +49,16 @@ struct Record {
     /// The machine's boot.
     boot: String,
     lineage: RunId,
+}
+
+/// What can be told of one.
+enum State {
+    /// It can be used.
+    There(Record),
+    /// It is of another boot.
+    Old,
+    /// It is not there, or cannot be read at the moment.
+    Unknown,
 }
 
 /// All that are kept.
@@ -103,9 +113,20 @@ impl Kept {
     }
 
     fn record(&self, snapshot: SnapshotId) -> Option<Record> {
-        let text = fs::read(self.path(snapshot).join(RECORD)).ok()?;
-        let record: Record = serde_json::from_slice(&text).ok()?;
-        (record.boot == process::boot().ok()?).then_some(record)
+        match self.state(snapshot) {
+            State::There(record) => Some(record),
+            State::Old | State::Unknown => None,
+        }
+    }
+
+    fn state(&self, snapshot: SnapshotId) -> State {
+        let text = fs::read(self.path(snapshot).join(RECORD)).ok();
+        let record = text.and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+        match (record, process::boot()) {
+            (Some(record), Ok(boot)) if record.boot == boot => State::There(record),
+            (Some(_), Ok(_)) => State::Old,
+            _ => State::Unknown,
+        }
     }
 
     /// The one of this snapshot, else the latest of the lineage.
@@ -159,6 +180,9 @@ impl Kept {
         fs::write(made.path().join(RECORD), serde_json::to_vec(&record)?)?;
         fs::write(made.path().join(NOTES), notes)?;
         let target = self.path(snapshot);
+        if matches!(self.state(snapshot), State::Old) {
+            self.set_aside(&snapshot.to_string())?;
+        }
         match fs::rename(made.path(), &target) {
             Ok(()) => {
                 // It has its name now, and nothing is left of the old one.
@@ -206,13 +230,17 @@ fn forget(sandbox: &Path) -> io::Result<()> {
     }
 }
 
+fn no_sandbox(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// What sandboxes say that they lie over.
 fn used(sandboxes: &Path) -> io::Result<BTreeSet<String>> {
     let mut used = BTreeSet::new();
     for entry in fs::read_dir(sandboxes)? {
         match fs::read_to_string(entry?.path().join(USES)) {
             Ok(name) => drop(used.insert(name)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if no_sandbox(&error) => {}
             Err(error) => return Err(error),
         }
     }

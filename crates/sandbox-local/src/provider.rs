@@ -10,6 +10,7 @@ use moat_core::{Epoch, RunId, SandboxLimits, SnapshotId};
 use moat_sandbox::{Bases, GuestClient, GuestError, Provider, Sandbox, SandboxError, SandboxSpec};
 use moat_sockets::GuardedStream;
 use serde_json::Value;
+use tokio::sync::MutexGuard;
 
 use crate::bases::{self, Kept};
 use crate::create::{self, Newborn, Place};
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     /// Whether the caller may map ranges of ids, or only himself.
     private: bool,
     prepared: OnceLock<Arc<Prepared>>,
+    /// Held while a workspace is made that is to be kept.
+    making: tokio::sync::Mutex<()>,
 }
 
 impl LocalProvider {
@@ -57,7 +60,8 @@ impl LocalProvider {
         let state = |error| setup(&format!("make `{}`", options.state_dir.display()), error);
         let sandboxes = make(&sandboxes).map_err(state)?;
         let private = can_map_ranges(Path::new("/proc"));
-        let shared = Shared { options, sandboxes, private, prepared: OnceLock::new() };
+        let (prepared, making) = (OnceLock::new(), tokio::sync::Mutex::default());
+        let shared = Shared { options, sandboxes, private, prepared, making };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -110,6 +114,20 @@ impl LocalProvider {
         self.shared.lays_over()
     }
 
+    /// Removes every kept workspace that no sandbox lies over: for who erases what was in them.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`] if one of them cannot be removed.
+    pub fn forget_workspaces(&self) -> Result<(), SandboxError> {
+        match self.shared.collect(0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(setup("remove kept workspaces", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes what sandboxes left that have ended. Sandboxes that live, and those that somebody is
     /// making or ending, are left alone. Answers how many were removed. Blocks.
     ///
@@ -121,7 +139,7 @@ impl LocalProvider {
         }
         let reaped = reap::reap(&self.shared.sandboxes, |folder| self.shared.remove(folder));
         // One that is not needed may stay a little longer.
-        let _ = bases::collect(&self.shared.kept(), &self.shared.sandboxes);
+        let _ = self.shared.collect(self.shared.most_unused());
         reaped.map_err(|error| setup("look for ended sandboxes", error))
     }
 
@@ -193,6 +211,10 @@ impl Provider for LocalProvider {
 
 #[async_trait]
 impl Bases for LocalProvider {
+    async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.shared.making.lock().await
+    }
+
     async fn find(&self, snapshot: SnapshotId, lineage: RunId) -> Option<SnapshotId> {
         let found = self.apart(move |shared| Ok(shared.kept().find(snapshot, lineage))).await;
         found.ok().flatten()
@@ -339,8 +361,17 @@ impl Shared {
     /// Whether sandboxes can lie over workspaces that are kept: only where the kernel is asked by
     /// one who may shift owners does renaming a folder work there as everywhere.
     fn lays_over(&self) -> bool {
-        let may = self.private && self.options.keep_workspaces;
+        let may = self.private && self.options.keep_workspaces && !bases::is_short(&self.sandboxes);
         may && self.prepared.get().is_none_or(|prepared| prepared.lays_over())
+    }
+
+    /// How many workspaces stay that no sandbox lies over.
+    fn most_unused(&self) -> usize {
+        if self.options.keep_workspaces { bases::MOST_UNUSED } else { 0 }
+    }
+
+    fn collect(&self, most: usize) -> std::io::Result<()> {
+        bases::collect(&self.kept(), &self.sandboxes, most)
     }
 
     fn kept(&self) -> Kept {
@@ -372,7 +403,7 @@ impl Shared {
             self.remove(folder)?;
             done?;
             // One that is not needed may stay a little longer.
-            let _ = bases::collect(&kept, &self.sandboxes);
+            let _ = self.collect(self.most_unused());
             Ok(())
         };
         keep().map_err(|error| setup("keep a workspace", error))

@@ -66,7 +66,9 @@ impl Roster {
         shell: &str,
     ) -> Result<Self, RosterError> {
         check(accounts)?;
-        let theirs = files::people(image.passwd);
+        // An image may say anything: numbers that no sandbox has are nobody's.
+        let mut theirs = files::people(image.passwd);
+        theirs.retain(|person| person.uid <= LAST_NUMBER && person.gid <= LAST_NUMBER);
         let mut people = vec![Person::new("agent", AGENT, HOME, shell)];
         let mut taken: BTreeSet<u32> = theirs.iter().map(|person| person.uid).collect();
         taken.extend([AGENT]);
@@ -87,16 +89,21 @@ impl Roster {
         }
         let asked_for: Vec<_> = people.iter().skip(1).map(|person| person.name.clone()).collect();
         let everybody = merge(people, theirs);
-        let all_groups = files::with_theirs(&groups, image.group);
+        let mut all_groups = files::with_theirs(&groups, image.group);
+        all_groups.retain(|group| group.gid <= LAST_NUMBER);
         let guest_user = |person: &Person| person.to_guest(&all_groups);
         let chosen = if accounts.as_root { ROOT } else { chosen };
         let default = everybody.iter().find(|person| person.name == chosen).map(guest_user);
         let default = default
             .ok_or_else(|| wrong(format!("nobody is called `{}`", chosen.escape_default())))?;
+        if default.uid == 0 && !accounts.as_root {
+            let chosen = chosen.escape_default();
+            return Err(wrong(format!("`{chosen}` is root in the image, which takes `as_root`")));
+        }
         // An image's own users are known as well, but root only where commands are he.
         let others = everybody.iter().filter(|person| {
             let possible = !one_user || person.uid == default.uid;
-            possible && (person.uid != 0 || accounts.as_root) && person.uid <= LAST_NUMBER
+            possible && (person.uid != 0 || accounts.as_root)
         });
         let users: BTreeMap<_, _> =
             others.map(|person| (person.name.clone(), guest_user(person))).collect();

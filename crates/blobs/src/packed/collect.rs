@@ -28,6 +28,9 @@ const SMALL: u64 = 1 << 20;
 const MANY_SMALL: usize = 32;
 /// Contents whose chunks are looked up at a time.
 const SIDE_BY_SIDE: usize = 16;
+/// Milliseconds that a sign may take from its time until everybody sees it: a writer who began so
+/// long after may not have seen it, and counts as one from before.
+const UNSEEN: u64 = 60_000;
 
 /// How to collect.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +143,7 @@ impl Shared {
                 continue;
             }
             let rested = now_ms().saturating_sub(since) >= options.grace.as_millis() as u64;
-            let writes = oldest_writer.is_some_and(|began| began <= since);
+            let writes = oldest_writer.is_some_and(|began| began <= since.saturating_add(UNSEEN));
             report.waited_for_writers |= rested && writes;
             if rested && !writes {
                 report.removed_bytes += self.remove_pack(pack).await?;

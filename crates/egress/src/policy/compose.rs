@@ -133,6 +133,7 @@ impl Policy {
             add_secrets(&mut secrets, level, &document.secrets)?;
             add_keys(&mut keys, level, document.ssh_keys.clone())?;
             let rules = level_rules(level, document);
+            check_call(&policy.levels, &rules)?;
             for higher in policy.levels.iter().filter(|_| is_on(Check::Narrowing)) {
                 check_narrows(higher, &rules)?;
             }
@@ -166,6 +167,23 @@ fn level_rules(level: Level, document: NetworkPolicy) -> LevelRules {
         allow
     });
     LevelRules { level, allow, deny, open: document.open }
+}
+
+/// A call uses what others gave, and gives itself nothing: where nobody above it allows anything,
+/// nothing goes out.
+fn check_call(above: &[LevelRules], rules: &LevelRules) -> Result<(), ComposeError> {
+    let silent = above.iter().all(|level| level.allow.is_none());
+    match rules.allow.iter().flatten().next() {
+        Some(first) if rules.level == Level::Call && silent && is_on(Check::Narrowing) => {
+            Err(ComposeError::Widens {
+                lower_level: rules.level,
+                lower: first.written.clone(),
+                higher_level: Level::Run,
+                higher: "nothing".to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Every part of every rule of the lower level has to be within one rule of the higher one, and
@@ -242,6 +260,10 @@ fn add_keys(
     wanted: Option<Vec<SshKey>>,
 ) -> Result<(), ComposeError> {
     let Some(wanted) = wanted else { return Ok(()) };
+    if let (Level::Call, None, Some(key)) = (level, &keys, wanted.first()) {
+        let (lower_level, higher_level) = (level, Level::Run);
+        return Err(ComposeError::SshKey { key: *key, lower_level, higher_level });
+    }
     if let Some((higher_level, given)) = keys
         && let Some(key) = wanted.iter().find(|key| !given.contains(key))
     {

@@ -46,7 +46,8 @@ fn look(pid: i32, identity: &Identity, inodes: &mut BTreeSet<u64>) -> Option<()>
             return None;
         }
     }
-    (seen < MAX_TABLE).then_some(())
+    // A process whose first thread has ended shows no table, whatever the others do.
+    (1..MAX_TABLE).contains(&seen).then_some(())
 }
 
 /// The table of mappings: a process is shown to its own user.
@@ -73,7 +74,8 @@ fn restore((uid, gid): (u32, u32)) {
     }
 }
 
-/// The inode and path of a mapping that is written and shared; `None`: it is none of a file.
+/// The inode and path of a shared mapping; `None`: it is none of a file. One that is not written at
+/// the moment counts: what it had written before may be written again without a trace.
 fn parse(line: &[u8]) -> Option<(u64, std::path::PathBuf)> {
     // address permissions offset device inode path
     let mut fields = line.splitn(6, |byte| *byte == b' ');
@@ -81,7 +83,7 @@ fn parse(line: &[u8]) -> Option<(u64, std::path::PathBuf)> {
     let inode = fields.nth(2)?;
     let inode = std::str::from_utf8(inode).ok()?.parse().ok().filter(|inode| *inode != 0)?;
     let path = fields.next()?.trim_ascii_start();
-    let shared = permissions.get(1) == Some(&b'w') && permissions.get(3) == Some(&b's');
+    let shared = permissions.get(3) == Some(&b's');
     let in_memory = [b"/memfd:".as_slice(), b"/dev/", b"/SYSV"];
     if !shared || !path.starts_with(b"/") || in_memory.iter().any(|with| path.starts_with(with)) {
         return None;

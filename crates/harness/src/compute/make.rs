@@ -63,9 +63,31 @@ impl Plan {
     ) -> Result<Live, ComputeError> {
         spec.mounts = mounts.map(|held| held.mounts().to_vec()).unwrap_or_default();
         let skip = outfit::skip(&self.settings);
-        let filling = self.filling(&spec, &skip).await?;
-        spec.base = filling.as_ref().and_then(Filling::base_snapshot);
-        let sandbox = self.provider.create(&spec).await?;
+        let Some(snapshot) = self.snapshot else {
+            return self.make_filled(&spec, skip, None, network).await;
+        };
+        let filling = Filling::plan(self.wanted(&spec, &skip, snapshot)).await?;
+        spec.base = filling.base_snapshot();
+        let over = spec.base.is_some();
+        match self.make_filled(&spec, skip.clone(), Some(filling), network).await {
+            // What is kept is a cache: it is done again without it.
+            Err(_) if over => {
+                spec.base = None;
+                let filling = Filling::load(self.wanted(&spec, &skip, snapshot)).await?;
+                self.make_filled(&spec, skip.clone(), Some(filling), network).await
+            }
+            made => made,
+        }
+    }
+
+    async fn make_filled(
+        &self,
+        spec: &SandboxSpec,
+        skip: SkipRules,
+        filling: Option<Filling>,
+        network: Option<&PreparedNetwork>,
+    ) -> Result<Live, ComputeError> {
+        let sandbox = self.provider.create(spec).await?;
         let network = serve(&*sandbox, network).await;
         let guest = sandbox.guest();
         let mut checkpointer = Checkpointer::new(guest.clone(), self.parts.snapshots.clone(), skip);
@@ -85,13 +107,13 @@ impl Plan {
         }
     }
 
-    async fn filling(
-        &self,
-        spec: &SandboxSpec,
-        skip: &SkipRules,
-    ) -> Result<Option<Filling>, ComputeError> {
-        let Some(snapshot) = self.snapshot else { return Ok(None) };
-        let wanted = Wanted {
+    fn wanted<'a>(
+        &'a self,
+        spec: &'a SandboxSpec,
+        skip: &'a SkipRules,
+        snapshot: SnapshotId,
+    ) -> Wanted<'a> {
+        Wanted {
             provider: &*self.provider,
             spec,
             snapshots: &self.parts.snapshots,
@@ -99,7 +121,6 @@ impl Plan {
             snapshot,
             seed: self.settings.ephemeral.as_ref().map(|ephemeral| ephemeral.snapshot),
             lineage: self.lineage,
-        };
-        Ok(Some(Filling::plan(wanted).await?))
+        }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::show::events_of;
 use super::snapshots::collect_after_erasure;
 use crate::cli::{EraseArgs, VerifyArgs};
-use crate::engine::Engine;
+use crate::engine::{Engine, local_provider};
 use crate::escape::escape;
 use crate::exit::Exit;
 
@@ -99,6 +99,10 @@ pub(crate) async fn erase(engine: &Engine, args: &EraseArgs) -> anyhow::Result<E
         let forgotten = forget_authority(&engine.network()?, *run);
         forgotten.context("cannot remove the run's authority")?;
     }
+    // What forks lie over is not sealed.
+    let local = local_provider(&engine.home)?;
+    local.reap()?;
+    local.forget_workspaces()?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "run {run} is erased")?;
     if let Some(note) =

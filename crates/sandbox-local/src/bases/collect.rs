@@ -4,41 +4,56 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{Kept, LOCK, used};
+use super::{Kept, LOCK, State, used};
 use crate::remove::remove_tree;
 
 /// How many that no sandbox lies over are kept.
-const MOST_UNUSED: usize = 4;
+pub(crate) const MOST_UNUSED: usize = 4;
+/// Begins the names of those that are being removed, which nobody finds any more.
+const GONE: &str = "gone-";
 
-/// One pass. Leaves what sandboxes lie over, and the latest of the others as long as the disk has
-/// a twentieth of its bytes free. Where somebody is about to use one, nothing is done.
-pub(crate) fn collect(kept: &Kept, sandboxes: &Path) -> io::Result<()> {
-    let Some(_lock) = kept.lock(true) else { return Ok(()) };
+/// One pass. Leaves what sandboxes lie over, and the latest `most` of the others as long as the disk
+/// is not short. Where somebody is about to use one, nothing is done.
+pub(crate) fn collect(kept: &Kept, sandboxes: &Path, most: usize) -> io::Result<()> {
+    let Some(lock) = kept.lock(true) else { return Ok(()) };
     let used = used(sandboxes)?;
-    let mut stay: Vec<String> = kept.all().iter().map(|(_, id, _)| id.to_string()).collect();
-    let unused = stay.iter().filter(|name| !used.contains(*name)).count();
-    let most = if is_short(&kept.folder)? { 0 } else { MOST_UNUSED };
-    let mut too_many = unused.saturating_sub(most);
-    stay.retain(|name| {
-        let goes = !used.contains(name) && too_many > 0;
-        too_many -= usize::from(goes);
-        !goes
-    });
+    let most = if is_short(&kept.folder) { 0 } else { most };
+    let mut unused: Vec<String> = kept.all().iter().map(|(_, id, _)| id.to_string()).collect();
+    unused.retain(|name| !used.contains(name));
+    let newest = unused.split_off(unused.len().saturating_sub(most));
+    for entry in fs::read_dir(&kept.folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let stays = match name.parse() {
+            Ok(snapshot) if used.contains(&name) => !matches!(kept.state(snapshot), State::Old),
+            Ok(_) => newest.contains(&name),
+            Err(_) => name == LOCK || name.starts_with(GONE),
+        };
+        if !stays {
+            // First of all it is not found any more, so that nobody takes a part for the whole.
+            kept.set_aside(&name)?;
+        }
+    }
+    drop(lock);
     for entry in fs::read_dir(&kept.folder)? {
         let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // One of another boot serves nobody, also where a dead sandbox's folder still names it.
-        if name != LOCK && !stay.contains(&name) {
+        if entry.file_name().to_string_lossy().starts_with(GONE) {
             remove_tree(&entry.path())?;
         }
     }
     Ok(())
 }
 
-/// Whether less than a twentieth of the disk is free.
-fn is_short(folder: &Path) -> io::Result<bool> {
-    let disk = rustix::fs::statvfs(folder)?;
-    Ok(disk.f_bavail < disk.f_blocks / 20)
+impl Kept {
+    /// Takes its name from a folder that is to be removed.
+    pub(super) fn set_aside(&self, name: &str) -> io::Result<()> {
+        let random = getrandom::u64().map_err(io::Error::other)?;
+        fs::rename(self.folder.join(name), self.folder.join(format!("{GONE}{random:016x}")))
+    }
+}
+
+/// Whether less than a twentieth of the disk is free: nothing is kept then.
+pub(crate) fn is_short(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail < disk.f_blocks / 20)
 }
 
 #[cfg(test)]
@@ -67,7 +82,7 @@ mod tests {
         let sandboxes = top.path().join("sandboxes");
         fs::create_dir_all(sandboxes.join("one")).unwrap();
         let kept = Kept::beside(&sandboxes);
-        collect(&kept, &sandboxes).unwrap();
+        collect(&kept, &sandboxes, MOST_UNUSED).unwrap();
         let used = keep(&kept, &top, 0);
         let base = kept.use_in(&sandboxes.join("one"), used).unwrap().unwrap();
         assert_eq!((fs::read(base.tree.join("file")).unwrap(), base.owners_from), (vec![0], 7));
@@ -76,22 +91,30 @@ mod tests {
 
         // Whoever is about to use one is not disturbed.
         let lock = kept.lock(false).unwrap();
-        collect(&kept, &sandboxes).unwrap();
+        collect(&kept, &sandboxes, MOST_UNUSED).unwrap();
         assert!(unused.iter().all(|snapshot| is_kept(&kept, *snapshot)));
         drop(lock);
-        collect(&kept, &sandboxes).unwrap();
+        collect(&kept, &sandboxes, MOST_UNUSED).unwrap();
         assert!(is_kept(&kept, used));
         assert!(unused.iter().filter(|snapshot| is_kept(&kept, **snapshot)).count() <= MOST_UNUSED);
         assert!(!is_kept(&kept, SnapshotId([1; 32])), "the oldest goes first");
         assert!(!kept.folder.join("new-left-by-a-kill").exists());
 
-        // Nobody knows what a machine that lost its power had on its disk.
+        // One of whom it cannot be told is left to those who lie over it.
         let record = kept.path(used).join(RECORD);
         let text = fs::read_to_string(&record).unwrap();
+        fs::write(&record, "").unwrap();
+        collect(&kept, &sandboxes, 0).unwrap();
+        assert!(kept.path(used).exists() && unused.iter().all(|id| !kept.path(*id).exists()));
+
+        // Nobody knows what a machine that lost its power had on its disk.
         fs::write(&record, text.replace(&crate::process::boot().unwrap(), "before")).unwrap();
         assert!(!is_kept(&kept, used));
         assert!(kept.use_in(&sandboxes.join("one"), used).unwrap().is_none());
-        collect(&kept, &sandboxes).unwrap();
+        let again = keep(&kept, &top, 0);
+        assert!(is_kept(&kept, again), "one of another boot is in nobody's way");
+        fs::write(&record, text.replace(&crate::process::boot().unwrap(), "before")).unwrap();
+        collect(&kept, &sandboxes, MOST_UNUSED).unwrap();
         assert!(!kept.path(used).exists());
         assert!(sandboxes.join("one").join(USES).exists(), "a sandbox's folder is its own");
     }

@@ -1,7 +1,7 @@
 //! How a sandbox comes to hold a snapshot: filled from nothing, or over files that are there.
 
 use moat_core::{RunId, SnapshotId};
-use moat_snapshot::{Listing, LoadError, Snapshots, Tree};
+use moat_snapshot::{Listing, Snapshots, Tree};
 
 use super::memory::Memory;
 use super::over::Difference;
@@ -53,17 +53,22 @@ impl Filling {
     /// Reads what the sandbox is to hold, and finds what it can lie over. For a large workspace
     /// there is made such a thing, which takes as long as filling a sandbox, once.
     pub async fn plan(wanted: Wanted<'_>) -> Result<Self, RestoreError> {
+        let mut filling = Self::load(wanted).await?;
+        if let Some(bases) = wanted.provider.bases().filter(|_| lies_free(wanted.spec)) {
+            filling.base = Self::base(wanted, bases, &filling.tree).await;
+        }
+        Ok(filling)
+    }
+
+    /// Reads what the sandbox is to hold. It is to be filled whole.
+    pub async fn load(wanted: Wanted<'_>) -> Result<Self, RestoreError> {
         let Wanted { snapshots, snapshot, .. } = wanted;
         let mut tree = snapshots.load(snapshot).await?;
         if let Some(seed) = wanted.seed {
             let seed = snapshots.load(seed).await?;
             tree.workspace = beside(&tree.workspace, &seed.workspace)?;
         }
-        let base = match wanted.provider.bases().filter(|_| lies_free(wanted.spec)) {
-            Some(bases) => Self::base(wanted, bases, &tree).await,
-            None => None,
-        };
-        Ok(Self { snapshot, tree, base })
+        Ok(Self { snapshot, tree, base: None })
     }
 
     /// What [`SandboxSpec::base`] is to be.
@@ -74,21 +79,38 @@ impl Filling {
     /// Whatever goes wrong here costs time only: the sandbox is filled then, and says what is wrong
     /// with the snapshot, if anything is.
     async fn base(wanted: Wanted<'_>, bases: &dyn Bases, tree: &Tree) -> Option<Base> {
-        let is_large = tree.workspace.bytes() >= LARGE_BYTES
-            || tree.workspace.entries().len() >= LARGE_ENTRIES;
-        if !is_large {
+        if !is_large(&tree.workspace) {
             return None;
         }
-        if let Some(found) = bases.find(wanted.snapshot, wanted.lineage).await
-            && let Some(base) = known(wanted, bases, found).await
-            && let Some(way) = Difference::between(&base.workspace, &tree.workspace)
-            && way.bytes <= tree.workspace.bytes() / 2
-            && way.made.len() <= tree.workspace.entries().len() / 2
-        {
+        if let Some(base) = near(wanted, bases, tree).await {
             return Some(base);
         }
-        make(wanted, bases).await.ok().flatten()
+        let _turn = bases.turn().await;
+        if let Some(base) = near(wanted, bases, tree).await {
+            return Some(base);
+        }
+        // What is left out of checkpoints is put over it each time.
+        let own = wanted.snapshots.load(wanted.snapshot).await.ok()?.workspace;
+        if !is_large(&own) {
+            return None;
+        }
+        make(wanted, bases, own).await.ok().flatten()
     }
+}
+
+fn is_large(workspace: &Listing) -> bool {
+    workspace.bytes() >= LARGE_BYTES || workspace.entries().len() >= LARGE_ENTRIES
+}
+
+/// One from which the way is short: of this very snapshot, or with less than half to do.
+async fn near(wanted: Wanted<'_>, bases: &dyn Bases, tree: &Tree) -> Option<Base> {
+    let found = bases.find(wanted.snapshot, wanted.lineage).await?;
+    let base = known(wanted, bases, found).await?;
+    let way = Difference::between(&base.workspace, &tree.workspace)?;
+    let most = tree.workspace.entries().len() / 2;
+    let is_short =
+        way.bytes <= tree.workspace.bytes() / 2 && way.made.len() <= most && way.gone <= most;
+    (found == wanted.snapshot || is_short).then_some(base)
 }
 
 /// Whether nothing is shown within the workspace, whose places would be made beside its files.
@@ -107,14 +129,17 @@ async fn known(wanted: Wanted<'_>, bases: &dyn Bases, snapshot: SnapshotId) -> O
 
 /// Fills a sandbox in which nothing ever runs, and has it kept. `None`: the sandbox does not show
 /// exactly what it was given, so that nobody could tell later what changed.
-async fn make(wanted: Wanted<'_>, bases: &dyn Bases) -> Result<Option<Base>, MakeError> {
+async fn make(
+    wanted: Wanted<'_>,
+    bases: &dyn Bases,
+    workspace: Listing,
+) -> Result<Option<Base>, MakeError> {
     let Wanted { provider, spec, snapshots, snapshot, .. } = wanted;
     let plain = SandboxSpec {
         allow_missing: spec.allow_missing.clone(),
         limits: spec.limits,
         ..SandboxSpec::new(spec.run, spec.epoch)
     };
-    let workspace = snapshots.load(snapshot).await?.workspace;
     let tree = Tree { workspace, home: Tree::empty().home };
     let sandbox = provider.create(&plain).await?;
     let mut filler = Checkpointer::new(sandbox.guest(), snapshots.clone(), SkipRules::default());
@@ -128,7 +153,8 @@ async fn make(wanted: Wanted<'_>, bases: &dyn Bases) -> Result<Option<Base>, Mak
             return Err(error.into());
         }
     };
-    if shown != tree.workspace {
+    // The root itself is the sandbox's own.
+    if shown.entries() != tree.workspace.entries() {
         let _ = provider.destroy(&handle).await;
         return Ok(None);
     }
@@ -141,8 +167,6 @@ async fn make(wanted: Wanted<'_>, bases: &dyn Bases) -> Result<Option<Base>, Mak
 /// Why there is nothing to lie over. Nobody is told: a sandbox that is filled instead says more.
 #[derive(Debug, thiserror::Error)]
 enum MakeError {
-    #[error(transparent)]
-    Load(#[from] LoadError),
     #[error(transparent)]
     Restore(#[from] RestoreError),
     #[error(transparent)]

@@ -14,6 +14,8 @@ pub(super) struct Difference<'a> {
     pub(super) made: HashSet<&'a Path>,
     /// Folders beside those whose modes, owners and times are set again.
     pub(super) touched: BTreeSet<&'a Path>,
+    /// How many paths are not there any more.
+    pub(super) gone: usize,
     /// Bytes of the files that are made.
     pub(super) bytes: u64,
 }
@@ -51,6 +53,7 @@ impl<'a> Difference<'a> {
             }
         }
         for entry in from.entries().iter().filter(|entry| to.get(&entry.path).is_none()) {
+            difference.gone += 1;
             difference.removed.push(&entry.path);
             difference.touched.extend(entry.path.parent());
         }

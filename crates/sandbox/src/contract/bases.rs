@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use moat_core::{RunId, SnapshotId};
 use serde_json::Value;
+use tokio::sync::MutexGuard;
 
 use super::SandboxError;
 
@@ -11,6 +12,10 @@ use super::SandboxError;
 /// that each is what verified bytes made it, and nobody writes into one again.
 #[async_trait]
 pub trait Bases: Send + Sync {
+    /// Waits until nobody else of this process makes one, so that several who need the same do not
+    /// each make it.
+    async fn turn(&self) -> MutexGuard<'_, ()>;
+
     /// The one of this very snapshot; else the latest of the same lineage; else none.
     async fn find(&self, snapshot: SnapshotId, lineage: RunId) -> Option<SnapshotId>;
 
