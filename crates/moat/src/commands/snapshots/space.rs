@@ -14,7 +14,7 @@ use crate::exit::Exit;
 const FOLDERS: &[(&str, &str)] = &[
     ("snapshots", "files of runs, in packs"),
     ("blobs", "outputs of commands, large events"),
-    ("sandboxes", "sandboxes that live"),
+    ("sandboxes", "sandboxes that live, and workspaces kept for forks"),
     ("images", "images and their layers"),
     ("cache", "what can be fetched again"),
     ("spool", "outputs that are being taken in"),
