@@ -115,15 +115,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_shared_mappings_that_are_written_count() {
+    fn only_shared_mappings_of_files_count() {
         let at =
             |line: &str| parse(line.as_bytes()).map(|(inode, path)| (inode, path.into_os_string()));
         let found =
             at("7f00-7f01 rw-s 00001000 fd:01 1234                       /workspace/a b\\012c");
         assert_eq!(found, Some((1234, "/workspace/a b\nc".into())));
+        let read = "7f00-7f01 r--s 00000000 fd:01 1234                       /workspace/read";
+        assert_eq!(at(read), Some((1234, "/workspace/read".into())));
         for other in [
             "7f00-7f01 rw-p 00000000 fd:01 1234                       /workspace/private",
-            "7f00-7f01 r--s 00000000 fd:01 1234                       /workspace/read",
             "7f00-7f01 rw-s 00000000 00:01 7                          /memfd:x (deleted)",
             "7f00-7f01 rw-s 00000000 00:05 7                          /dev/zero (deleted)",
             "7f00-7f01 rw-p 00000000 00:00 0 ",

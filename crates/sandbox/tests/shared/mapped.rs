@@ -10,8 +10,8 @@ use std::time::Duration;
 use moat_core::{CallKey, Epoch, RunId, Seq};
 use moat_sandbox::{Command, Guest, Provider, Root, SandboxSpec};
 
-/// Maps its file to write it, says so by another file, and stays. Reads, and so never writes, the
-/// other one.
+/// Maps its file to write it, takes the right to write away from the mapping, as it may give it back,
+/// says so by another file, and stays. Maps the other one for itself alone.
 const MAPPER: &str = r#"
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -19,10 +19,11 @@ const MAPPER: &str = r#"
 int main(void) {
     int file = open("mapped", O_RDWR), other = open("read", O_RDONLY);
     char *bytes = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    char *others = mmap(0, 4096, PROT_READ, MAP_SHARED, other, 0);
+    char *others = mmap(0, 4096, PROT_READ, MAP_PRIVATE, other, 0);
     if (bytes == MAP_FAILED || others == MAP_FAILED) return 1;
     close(file);
     bytes[0] = others[0];
+    if (mprotect(bytes, 4096, PROT_READ)) return 1;
     close(open("ready", O_CREAT | O_WRONLY, 0600));
     pause();
     return 0;
