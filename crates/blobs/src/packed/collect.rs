@@ -28,9 +28,9 @@ const SMALL: u64 = 1 << 20;
 const MANY_SMALL: usize = 32;
 /// Contents whose chunks are looked up at a time.
 const SIDE_BY_SIDE: usize = 16;
-/// Milliseconds that a sign may take from its time until everybody sees it: a writer who began so
-/// long after may not have seen it, and counts as one from before.
-const UNSEEN: u64 = 60_000;
+/// Milliseconds that a sign may take from its time until everybody sees it, in a bucket and in a
+/// folder: a writer who began so long after may not have seen it, and counts as one from before.
+const UNSEEN: (u64, u64) = (60_000, 2_000);
 
 /// How to collect.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +135,7 @@ impl Shared {
             let state = self.state();
             needed.iter().filter_map(|id| state.place(*id)).map(|place| place.pack).collect()
         };
+        let unseen = if self.objects.is_near() { UNSEEN.1 } else { UNSEEN.0 };
         for (pack, since) in doomed {
             let size = self.state().pack(pack).map_or(0, |pack| pack.size);
             if holding.contains(&pack) {
@@ -143,7 +144,7 @@ impl Shared {
                 continue;
             }
             let rested = now_ms().saturating_sub(since) >= options.grace.as_millis() as u64;
-            let writes = oldest_writer.is_some_and(|began| began <= since.saturating_add(UNSEEN));
+            let writes = oldest_writer.is_some_and(|began| began <= since.saturating_add(unseen));
             report.waited_for_writers |= rested && writes;
             if rested && !writes {
                 report.removed_bytes += self.remove_pack(pack).await?;
@@ -247,7 +248,8 @@ impl Shared {
         if let Some(pack) = self.state().pack_mut(number) {
             pack.doomed = true;
         }
-        Ok(now)
+        // Whoever lists signs from now on sees it.
+        Ok(now_ms())
     }
 
     /// A doomed pack is needed: what is new may refer to it.
