@@ -1,5 +1,7 @@
 //! Looking at what the kernel does not enforce.
 
+mod storage;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,10 +10,11 @@ use moat_guest::{LimitName, LimitReached, Metered};
 
 use super::Limits;
 use super::counters::{TMP, files_in_memory, tmp_is_full};
-use super::disk::{Count, Usage};
 use super::sample::{self, Devices, Held, Task};
 use crate::process::{Processes, mark_of};
 use crate::{sys, tree};
+
+use storage::{Disk, allowed_disk, has_disk_limit};
 
 /// How soon after its start a command is first looked at. Most have ended by then.
 const FIRST: Duration = Duration::from_millis(10);
@@ -31,9 +34,6 @@ const SHARE: u32 = 20;
 /// Bytes of memory that one core can fill within a second.
 const FILL_RATE: u64 = 4 << 30;
 
-/// Bytes of storage that can be filled within a second.
-const WRITE_RATE: u64 = 4 << 30;
-
 /// Processes that can be started within a second.
 const FORK_RATE: u64 = 20_000;
 
@@ -43,10 +43,6 @@ const CROWDED: Duration = Duration::from_secs(1);
 
 /// Processes whose descriptors are looked through although they seem to do nothing.
 const FEW: usize = 64;
-
-/// Bytes that a full disk may grow by before the next command is ended for it: whoever cleans up
-/// has to write a little.
-const SLACK: u64 = 1 << 20;
 
 /// The watch over all commands.
 pub(crate) struct Watch {
@@ -79,19 +75,6 @@ struct Load {
     memory: u64,
     tasks: u64,
     descriptors: u64,
-}
-
-struct Disk {
-    roots: Vec<PathBuf>,
-    counting: Option<(Count, Duration)>,
-    next: Option<Instant>,
-    /// What was there when a command was last ended for it, or the limit.
-    accepted: Usage,
-    /// Processor time was used since the last count began.
-    stale: bool,
-    held: u64,
-    /// How soon what is left can be filled.
-    fills: Duration,
 }
 
 impl Watch {
@@ -370,67 +353,6 @@ impl Watch {
         }
     }
 
-    fn count_disk(&mut self, processes: &mut Processes) -> Result<(), ()> {
-        let before = worked();
-        let (mut count, spent) = self.disk.counting.take().unwrap_or_else(|| {
-            self.disk.stale = false;
-            (Count::begin(&self.disk.roots), Duration::ZERO)
-        });
-        let Some(mut usage) = count.step() else {
-            self.disk.counting = Some((count, spent + worked_since(before)));
-            return Ok(());
-        };
-        let spent = spent + worked_since(before);
-        usage.bytes = usage.bytes.saturating_add(self.disk.held);
-        let allowed = allowed_disk(&processes.limits);
-        if usage.bytes <= allowed.bytes && usage.inodes <= allowed.inodes && !usage.too_deep {
-            self.disk.accepted = allowed;
-        }
-        let accepted = self.disk.accepted;
-        let many = usage.inodes > accepted.inodes || (usage.too_deep && !accepted.too_deep);
-        if usage.bytes > accepted.bytes || many {
-            let reached = if many {
-                soft(LimitName::DiskInodes, allowed.inodes, usage.inodes)
-            } else {
-                soft(LimitName::Disk, allowed.bytes, usage.bytes)
-            };
-            let tasks = sample::tasks(self.first_process).ok_or(())?;
-            let owner = self.writer(&tasks, processes);
-            self.end(owner, reached, &tasks, processes);
-            // What is there stays there, so that it can be looked at and removed.
-            self.disk.accepted = Usage {
-                bytes: usage.bytes.max(allowed.bytes).saturating_add(SLACK),
-                inodes: usage.inodes.max(allowed.inodes).saturating_add(16),
-                too_deep: usage.too_deep,
-            };
-        }
-        let left = accepted.bytes.saturating_sub(usage.bytes);
-        self.disk.fills = time_to_fill(left, WRITE_RATE).max(SHORTEST * 2);
-        let wait = self.disk.fills.min(LONGEST).max(spent * SHARE);
-        self.disk.next = self.next_look.map(|_| Instant::now() + wait);
-        if !self.disk.stale && self.disk.next.is_some() {
-            // The next look says whether anything happens.
-            self.disk.next = None;
-            self.next_look = self.next_look.map(|next| next.min(Instant::now() + wait));
-        }
-        Ok(())
-    }
-
-    /// Which command has written most.
-    fn writer(&self, tasks: &[Task], processes: &mut Processes) -> Option<u64> {
-        let mut written: BTreeMap<Option<u64>, u64> = BTreeMap::new();
-        for task in tasks {
-            let owner = self.known.get(&task.identity()).and_then(|known| known.owner);
-            let sum = written.entry(owner).or_default();
-            *sum = sum.saturating_add(task.written());
-        }
-        let most = written.iter().max_by_key(|(_, bytes)| **bytes).filter(|(_, b)| **b > 0);
-        match most {
-            Some((owner, _)) => *owner,
-            None => processes.all_running().map(|process| process.number()).max(),
-        }
-    }
-
     /// What all commands used since the guest began.
     pub(crate) fn metered(&self, limits: &Limits) -> Metered {
         let mut all = sys::usage_of_ended();
@@ -489,19 +411,6 @@ fn worked() -> Duration {
 
 fn worked_since(before: Duration) -> Duration {
     worked().saturating_sub(before)
-}
-
-fn has_disk_limit(processes: &Processes) -> bool {
-    let config = &processes.limits.config;
-    config.disk_bytes.is_some() || config.disk_inodes.is_some()
-}
-
-fn allowed_disk(limits: &Limits) -> Usage {
-    Usage {
-        bytes: limits.config.disk_bytes.unwrap_or(u64::MAX),
-        inodes: limits.config.disk_inodes.unwrap_or(u64::MAX),
-        too_deep: false,
-    }
 }
 
 /// How long it takes at least to use up what is left.
