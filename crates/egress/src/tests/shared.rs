@@ -32,21 +32,19 @@ impl Thief {
                 self.agent.set_nonblocking(false).unwrap();
             };
             block();
-            scope.spawn(|| while fights() && self.tcp.accept().is_ok() {});
-            scope.spawn(|| while fights() && self.agent.accept().is_ok() {});
-            scope.spawn(|| while fights() && self.dns.recv(&mut [0; 64]).is_ok() {});
+            let takers = [
+                scope.spawn(|| while fights() && self.tcp.accept().is_ok() {}),
+                scope.spawn(|| while fights() && self.agent.accept().is_ok() {}),
+                scope.spawn(|| while fights() && self.dns.recv(&mut [0; 64]).is_ok() {}),
+            ];
             let (tcp, dns) = (self.tcp.local_addr().unwrap(), self.dns.local_addr().unwrap());
             let agent = self.agent.local_addr().unwrap();
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-            while fights() {
-                block();
-                let _ = TcpStream::connect(tcp);
-                let _ = UnixStream::connect(agent.as_pathname().unwrap());
-                let _ = client.send_to(b"query", dns);
-            }
-            // What waits for one more gets it.
-            std::thread::sleep(Duration::from_millis(20));
-            for _ in 0..4 {
+            // A taker that waits for one more ends when it gets it: whoever is called may be the other.
+            while takers.iter().any(|taker| !taker.is_finished()) {
+                if fights() {
+                    block();
+                }
                 let _ = TcpStream::connect(tcp);
                 let _ = UnixStream::connect(agent.as_pathname().unwrap());
                 let _ = client.send_to(b"query", dns);
