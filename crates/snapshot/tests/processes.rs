@@ -77,7 +77,7 @@ fn kept(dir: &Path) -> Vec<SnapshotId> {
 async fn collect(dir: &Path) -> u64 {
     let (packs, snapshots) = open(dir);
     let live = async || Ok(snapshots.needed_by(&kept(dir)).await.unwrap());
-    let options = CollectOptions { grace: Duration::ZERO, dry_run: false };
+    let options = CollectOptions { grace: Duration::ZERO, dry_run: false, leave_nothing: false };
     let done = packs.collect(live, options).await;
     done.map_err(|error: moat_blobs::WriteBlobError| error).unwrap().removed_bytes
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use moat_core::BlobId;
 
+use super::format;
 use super::index::PackNumber;
 use super::upload::PACKS;
 use super::{PackedBlobs, Shared};
@@ -39,6 +40,10 @@ pub struct CollectOptions {
     pub grace: Duration,
     /// Says what would be done, and does nothing.
     pub dry_run: bool,
+    /// Also writes those packs anew of which much is needed, if anything in them is not: once they
+    /// are removed, nothing is left of what nothing needs. Otherwise it stays until little of its
+    /// pack is needed.
+    pub leave_nothing: bool,
 }
 
 /// What a collection did.
@@ -101,7 +106,7 @@ impl Shared {
         options: CollectOptions,
     ) -> Result<(Collected, Vec<(PackNumber, u64)>), WriteBlobError> {
         let signs = self.doomed().await?;
-        let mut plan = Plan::make(self, needed, &signs);
+        let mut plan = Plan::make(self, needed, &signs, options.leave_nothing);
         let mut report = Collected { kept_bytes: plan.kept_bytes, ..Collected::default() };
         if options.dry_run {
             report.doomed_bytes = plan.bytes_to_go(self);
@@ -272,11 +277,26 @@ impl Shared {
     }
 }
 
+/// What is needed of a pack.
+#[derive(Default)]
+struct Needed {
+    entries: usize,
+    /// Bytes in the pack.
+    bytes: u64,
+}
+
+impl Needed {
+    /// Bytes of a pack that holds nothing else, not even what is found elsewhere.
+    fn size_alone(&self, sealed: bool) -> u64 {
+        self.bytes + format::size_around(self.entries, sealed)
+    }
+}
+
 /// What is to become of the packs.
 struct Plan {
     /// Nothing needs them.
     dead: Vec<PackNumber>,
-    /// Little of them is needed, or they are small.
+    /// Little of them is needed, or they are small, or what is not needed may not stay.
     thin: Vec<PackNumber>,
     /// They are doomed, and something needs them.
     needed_again: Vec<PackNumber>,
@@ -284,11 +304,18 @@ struct Plan {
 }
 
 impl Plan {
-    fn make(shared: &Shared, live: &HashSet<BlobId>, doomed: &HashMap<String, u64>) -> Self {
+    fn make(
+        shared: &Shared,
+        live: &HashSet<BlobId>,
+        doomed: &HashMap<String, u64>,
+        leave_nothing: bool,
+    ) -> Self {
         let state = shared.state();
-        let mut needed = HashMap::<PackNumber, u64>::new();
+        let mut needed = HashMap::<PackNumber, Needed>::new();
         for (_, place) in state.all().filter(|(id, _)| live.contains(id)) {
-            *needed.entry(place.pack).or_default() += u64::from(place.stored);
+            let needed = needed.entry(place.pack).or_default();
+            needed.entries += 1;
+            needed.bytes += u64::from(place.stored);
         }
         let mut plan =
             Self { dead: Vec::new(), thin: Vec::new(), needed_again: Vec::new(), kept_bytes: 0 };
@@ -297,9 +324,10 @@ impl Plan {
             match needed.get(&number) {
                 None if pack.damaged => plan.kept_bytes += pack.size,
                 None => plan.dead.push(number),
-                Some(bytes) => {
+                Some(needed) => {
                     plan.kept_bytes += pack.size;
-                    if *bytes * 2 < pack.size {
+                    let whole = || pack.size == needed.size_alone(shared.keys.sealing.is_some());
+                    if needed.bytes * 2 < pack.size || (leave_nothing && !whole()) {
                         plan.thin.push(number);
                     } else if pack.size < SMALL {
                         small.insert(number);

@@ -152,6 +152,12 @@ pub(super) fn finish(
     Ok(())
 }
 
+/// Bytes of a pack beside what is stored in it.
+pub(super) fn size_around(rows: usize, sealed: bool) -> u64 {
+    let sealing = if sealed { SealingKey::OVERHEAD } else { 0 };
+    (HEAD + 4 + rows * ROW + sealing + FOOT) as u64
+}
+
 fn table_mac(keys: &Keys, name: &str, table: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_keyed(&keys.tables);
     hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(table);

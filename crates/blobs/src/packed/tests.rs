@@ -154,7 +154,7 @@ async fn a_full_disk_is_an_error_and_loses_nothing() {
     assert_eq!(reader.check().await.unwrap(), [], "what could not be written left nothing");
     // What fits is taken again.
     let live = HashSet::from([first]);
-    let options = CollectOptions { grace: Duration::ZERO, dry_run: false };
+    let options = CollectOptions { grace: Duration::ZERO, dry_run: false, leave_nothing: false };
     drop(store);
     collect(&reader, live, options).await.unwrap();
     reader.put(noise(200, 1 << 20)).await.unwrap();
@@ -181,7 +181,7 @@ async fn collect(
 }
 
 fn now() -> CollectOptions {
-    CollectOptions { grace: Duration::ZERO, dry_run: false }
+    CollectOptions { grace: Duration::ZERO, dry_run: false, leave_nothing: false }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,7 +203,7 @@ async fn collects_what_nothing_needs() {
     let collector = open(dir.path());
     let dry = CollectOptions { dry_run: true, ..now() };
     assert_eq!(collect(&collector, live.clone(), dry).await.unwrap().removed_packs, 0);
-    let patient = CollectOptions { grace: Duration::from_secs(3600), dry_run: false };
+    let patient = CollectOptions { grace: Duration::from_secs(3600), ..now() };
     let first = collect(&collector, live.clone(), patient).await.unwrap();
     assert!(first.removed_packs == 0 && first.doomed_bytes > 10 << 20, "{first:?}");
     assert!(first.moved_bytes > 0, "{first:?}");
@@ -217,6 +217,64 @@ async fn collects_what_nothing_needs() {
         assert_eq!(reader.verify(id).await.unwrap(), 1 << 20);
     }
     assert_eq!(reader.check().await.unwrap(), []);
+}
+
+/// A pack may hold what several runs need, one of which is erased.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_of_what_nothing_needs_when_nothing_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let holds = |what: &[u8]| {
+        let is_there = |path: &PathBuf| {
+            std::fs::read(path).unwrap().windows(what.len()).any(|window| window == what)
+        };
+        packs(dir.path()).iter().any(is_there)
+    };
+    let (kept, erased) = (noise(1, 100_000), noise(2, 20_000));
+    let store = open(dir.path());
+    let id = store.put(kept.clone()).await.unwrap();
+    store.sync().await.unwrap();
+    // A pack in which all is needed, if only in another copy: two wrote it at the same time.
+    std::fs::rename(dir.path().join("packs"), dir.path().join("first")).unwrap();
+    let other = open(dir.path());
+    other.put(kept.clone()).await.unwrap();
+    other.put(erased.clone()).await.unwrap();
+    other.sync().await.unwrap();
+    drop((store, other));
+    for first in std::fs::read_dir(dir.path().join("first")).unwrap() {
+        let first = first.unwrap();
+        std::fs::rename(first.path(), dir.path().join("packs").join(first.file_name())).unwrap();
+    }
+    let live = HashSet::from([id]);
+    let thorough = CollectOptions { leave_nothing: true, ..now() };
+    collect(&open(dir.path()), live.clone(), thorough).await.unwrap();
+    assert!(holds(&kept[..1000]) && !holds(&erased[..1000]));
+    let settled = packs(dir.path());
+    let again = collect(&open(dir.path()), live.clone(), thorough).await.unwrap();
+    assert_eq!((again.moved_bytes, packs(dir.path())), (0, settled), "once is enough");
+
+    // In one pack with more that is needed it may stay, unless it may not.
+    let store = open(dir.path());
+    let more = store.put(noise(3, 100_000)).await.unwrap();
+    store.put(erased.clone()).await.unwrap();
+    store.sync().await.unwrap();
+    drop(store);
+    let live = HashSet::from([id, more]);
+    collect(&open(dir.path()), live.clone(), now()).await.unwrap();
+    assert!(holds(&erased[..1000]), "that much is needed of its pack");
+    collect(&open(dir.path()), live, thorough).await.unwrap();
+    assert!(!holds(&erased[..1000]));
+    let reader = open(dir.path());
+    assert_eq!(reader.check().await.unwrap(), []);
+    assert_eq!(reader.get(id, 1 << 20).await.unwrap(), kept);
+    assert_eq!(reader.get(more, 1 << 20).await.unwrap(), noise(3, 100_000));
+    // What is sealed is told apart just as well.
+    let dir = tempfile::tempdir().unwrap();
+    let store = sealed(dir.path());
+    let id = store.put(kept.clone()).await.unwrap();
+    store.sync().await.unwrap();
+    drop(store);
+    let done = collect(&sealed(dir.path()), HashSet::from([id]), thorough).await.unwrap();
+    assert_eq!((done.moved_bytes, done.removed_packs), (0, 0), "{done:?}");
 }
 
 /// The writer lets a new snapshot refer to something that the collector takes for unneeded.
@@ -239,7 +297,7 @@ async fn a_collection_beside_a_writer_takes_nothing_from_it() {
     collect(&open(dir.path()), live, now()).await.unwrap();
     assert_eq!(open(dir.path()).verify(old).await.unwrap(), 100_000);
     // Whoever begins after it was doomed stores it again.
-    let patient = CollectOptions { grace: Duration::from_secs(3600), dry_run: false };
+    let patient = CollectOptions { grace: Duration::from_secs(3600), ..now() };
     collect(&open(dir.path()), HashSet::from([root]), patient).await.unwrap();
     let later = open(dir.path());
     assert!(later.put_new(noise(1, 100_000)).await.unwrap().1, "what is doomed is not relied on");

@@ -31,7 +31,11 @@ pub(super) async fn gc(engine: &Engine, args: &SnapshotsGcArgs) -> anyhow::Resul
     let since = days.map_or(u64::MAX, |days| now.saturating_sub(days));
     let retention = Retention { last: args.keep_last, since };
     let grace = args.grace.unwrap_or(if engine.packs.is_near() { 0 } else { BUCKET_GRACE });
-    let options = CollectOptions { grace: Duration::from_secs(grace * 60), dry_run: args.dry_run };
+    let options = CollectOptions {
+        grace: Duration::from_secs(grace * 60),
+        dry_run: args.dry_run,
+        leave_nothing: false,
+    };
     let done = collect(engine, retention, options).await?;
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -62,7 +66,7 @@ pub(super) async fn gc(engine: &Engine, args: &SnapshotsGcArgs) -> anyhow::Resul
 /// After runs were erased: what only they needed goes. Says what could not go yet.
 pub(crate) async fn collect_after_erasure(engine: &Engine) -> anyhow::Result<Option<String>> {
     let all = Retention { last: None, since: 0 };
-    let options = CollectOptions { grace: Duration::ZERO, dry_run: false };
+    let options = CollectOptions { grace: Duration::ZERO, dry_run: false, leave_nothing: true };
     let done = collect(engine, all, options).await?;
     let note = "its files go once the runs that are being driven now have ended: \
                 `moat snapshots gc`";
