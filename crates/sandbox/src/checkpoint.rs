@@ -4,6 +4,7 @@
 //! unchanged, lets the processes go on and commits. Hashes are computed on this side from the bytes
 //! that came; what the guest says about a file decides only whether it is read again.
 
+mod base;
 mod error;
 mod fill;
 mod filling;
@@ -24,10 +25,10 @@ use crate::{Guest, Root};
 
 pub use error::{CheckpointError, RestoreError};
 pub use filling::{Filling, Wanted};
-pub use restore::RestoreReport;
 
 use freeze::Frozen;
 use memory::{Memory, RootScan, kept};
+use restore::Resting;
 
 /// Folders of the home that are left out: what they hold is fetched again when it is missed.
 pub const HOME_CACHES: &[&str] = &[
@@ -95,6 +96,7 @@ pub struct Checkpointer {
     skip: SkipRules,
     memory: Memory,
     last: Option<Last>,
+    resting: Option<Resting>,
     keeper: Option<Keeper>,
 }
 
@@ -117,7 +119,8 @@ impl Checkpointer {
     /// For a sandbox that is empty ([`Checkpointer::restore`] comes next), or whose files are all
     /// to be read by the first checkpoint. Does no I/O.
     pub fn new(guest: Arc<dyn Guest>, snapshots: Snapshots, skip: SkipRules) -> Self {
-        Self { guest, snapshots, skip, memory: Memory::default(), last: None, keeper: None }
+        let (memory, last, resting, keeper) = (Memory::default(), None, None, None);
+        Self { guest, snapshots, skip, memory, last, resting, keeper }
     }
 
     /// Keeps what is known of the files in `path`, sealed, so that a harness that comes back to
@@ -146,6 +149,7 @@ impl Checkpointer {
     /// one to restore.
     pub async fn checkpoint(&mut self) -> Result<CheckpointReport, CheckpointError> {
         let started = Instant::now();
+        self.settle().await;
         let frozen = Frozen::begin(&self.guest).await?;
         let scanned = self.scan_and_read().await;
         frozen.thaw().await?;

@@ -111,7 +111,7 @@ impl Listing {
         })
     }
 
-    fn validate(&self) -> Result<(), InvalidTree> {
+    pub(crate) fn validate(&self) -> Result<(), InvalidTree> {
         if self.entries.len() > MAX_ENTRIES {
             return Err(InvalidTree::TooMany { limit: MAX_ENTRIES });
         }

@@ -32,7 +32,7 @@ pub(super) struct Filler<'a> {
 
 impl Filler<'_> {
     pub(super) async fn fill(&self, root: Root, listing: &Listing) -> Result<(), RestoreError> {
-        self.put(root, apply_entries(listing)).await
+        self.put(root, apply_entries(listing, |_| true)).await
     }
 
     /// Makes these, over what is there.
@@ -122,11 +122,15 @@ impl Filler<'_> {
 
 pub(super) type Planned = (ApplyEntry, Option<(BlobId, u64)>);
 
-/// What the guest is told, with the content of each file that is to be written.
-pub(super) fn apply_entries(listing: &Listing) -> Vec<Planned> {
+/// What the guest is told of the paths that are wanted (the root is the empty one), with the content
+/// of each file that is to be written. All names of a file are wanted, or none.
+pub(super) fn apply_entries(listing: &Listing, is_wanted: impl Fn(&Path) -> bool) -> Vec<Planned> {
     let mut names: HashMap<LinkGroup, &Path> = HashMap::new();
-    let mut entries = vec![(apply_entry(Path::new(""), listing.root(), ApplyNode::Dir), None)];
-    for Entry { path, meta, node } in listing.entries() {
+    let mut entries = Vec::new();
+    if is_wanted(Path::new("")) {
+        entries.push((apply_entry(Path::new(""), listing.root(), ApplyNode::Dir), None));
+    }
+    for Entry { path, meta, node } in listing.entries().iter().filter(|e| is_wanted(&e.path)) {
         let (node, file) = match node {
             Node::Dir => (ApplyNode::Dir, None),
             Node::Symlink(target) => (ApplyNode::Symlink(target.clone()), None),

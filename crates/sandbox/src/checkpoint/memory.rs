@@ -122,10 +122,14 @@ impl Memory {
         self.before = Some(Instant::now());
     }
 
-    /// Knows what is known of a workspace that this one lies over, but for what was made anew.
-    pub(super) fn take_workspace(&mut self, base: Self, made: &HashSet<&Path>) {
+    /// Forgets these files of the workspace.
+    pub(super) fn forget(&mut self, paths: &HashSet<PathBuf>) {
+        self.workspace.retain(|path, _| !paths.contains(path));
+    }
+
+    /// Knows what is known of a workspace that this one lies over.
+    pub(super) fn take_workspace(&mut self, base: Self) {
         self.workspace = base.workspace;
-        self.workspace.retain(|path, _| !made.contains(path.as_path()));
         self.changed = true;
     }
 

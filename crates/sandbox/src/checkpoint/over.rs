@@ -1,11 +1,23 @@
 //! What has to be done to a workspace that lies over another snapshot's files.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use moat_snapshot::{Entry, LinkGroup, Listing, Node};
 
-/// The way from one listing to another.
+use super::fill::{Planned, apply_entries};
+
+/// How one workspace is made into another.
+pub(super) struct Way {
+    /// Paths that go, none beneath another.
+    pub(super) removed: Vec<PathBuf>,
+    /// Paths whose contents are others than before.
+    pub(super) made: HashSet<PathBuf>,
+    /// What is put there then.
+    pub(super) entries: Vec<Planned>,
+}
+
+/// How two listings differ.
 #[derive(Debug, Default)]
 pub(super) struct Difference<'a> {
     /// Paths that go, none beneath another.
@@ -18,6 +30,8 @@ pub(super) struct Difference<'a> {
     pub(super) gone: usize,
     /// Bytes of the files that are made.
     pub(super) bytes: u64,
+    /// Some of the files have other names as well.
+    pub(super) has_links: bool,
 }
 
 impl<'a> Difference<'a> {
@@ -29,10 +43,11 @@ impl<'a> Difference<'a> {
         let other = || to.entries().iter().filter(|entry| found(entry) != Some(entry));
         // The names of one file are one thing.
         let torn: HashSet<LinkGroup> = other().filter_map(group).collect();
+        let has_links = !torn.is_empty();
         let is_torn = |entry: &&Entry| {
             found(entry) == Some(entry) && group(entry).is_some_and(|group| torn.contains(&group))
         };
-        let mut difference = Self::default();
+        let mut difference = Self { has_links, ..Self::default() };
         for entry in other().chain(to.entries().iter().filter(is_torn)) {
             let path = entry.path.as_path();
             match found(entry) {
@@ -59,6 +74,18 @@ impl<'a> Difference<'a> {
         }
         difference.settle(to);
         Some(difference)
+    }
+
+    /// What to do to come to `to`.
+    pub(super) fn way(&self, to: &Listing) -> Way {
+        let is_wanted = |path: &Path| {
+            path.as_os_str().is_empty() || self.made.contains(path) || self.touched.contains(path)
+        };
+        Way {
+            removed: self.removed.iter().map(|path| path.to_path_buf()).collect(),
+            made: self.made.iter().map(|path| path.to_path_buf()).collect(),
+            entries: apply_entries(to, is_wanted),
+        }
     }
 
     /// Leaves out what goes with a folder above it, and folders that are not there in the end.

@@ -1,17 +1,17 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use moat_core::SnapshotId;
 use moat_snapshot::{Entry, Listing, LoadError, Node, Tree};
+use tokio::task::JoinSet;
 
-use super::fill::{Filler, apply_entries};
-use super::filling::{Base, Filling};
+use super::base::{Over, Rest};
+use super::fill::Filler;
+use super::filling::{Filling, How, whole};
 use super::memory::{Facts, Memory, RootScan, TICK};
-use super::over::Difference;
 use super::{Checkpointer, Last, RestoreError};
-use crate::{ApplyEntry, FileKind, Root, ScanEntry};
+use crate::{FileKind, Root, ScanEntry};
 
 /// Paths that are removed at a time.
 const SIDE_BY_SIDE: usize = 8;
@@ -30,19 +30,19 @@ pub(super) fn beside(listing: &Listing, other: &Listing) -> Result<Listing, Rest
     Listing::from_entries(listing.root().clone(), entries).map_err(invalid)
 }
 
-/// A sandbox that was filled.
-#[derive(Clone, Debug)]
-pub struct RestoreReport {
-    /// What is there now.
-    pub tree: Tree,
-    /// How long it took.
-    pub duration: Duration,
+/// What is still being read of the snapshot that a sandbox was filled from.
+pub(super) struct Resting {
+    snapshot: SnapshotId,
+    /// How the sandbox shows it.
+    home: Listing,
+    /// Ends with this.
+    reading: JoinSet<Option<Rest>>,
 }
 
 impl Checkpointer {
     /// Fills an empty sandbox. Every content's hash is checked: a file whose content is damaged
     /// fails the restore.
-    pub async fn restore(&mut self, snapshot: SnapshotId) -> Result<RestoreReport, RestoreError> {
+    pub async fn restore(&mut self, snapshot: SnapshotId) -> Result<(), RestoreError> {
         self.restore_with(snapshot, None).await
     }
 
@@ -51,13 +51,9 @@ impl Checkpointer {
         &mut self,
         snapshot: SnapshotId,
         seed: Option<SnapshotId>,
-    ) -> Result<RestoreReport, RestoreError> {
-        let mut tree = self.snapshots.load(snapshot).await?;
-        if let Some(seed) = seed {
-            let seed = self.snapshots.load(seed).await?;
-            tree.workspace = beside(&tree.workspace, &seed.workspace)?;
-        }
-        self.fill_from(Filling { snapshot, tree, base: None }, None).await
+    ) -> Result<(), RestoreError> {
+        let tree = whole(&self.snapshots, snapshot, seed).await?;
+        self.fill_from(Filling { snapshot, seed, how: How::Whole(tree) }, None).await
     }
 
     /// Fills a sandbox that was made for this, which lies over what it says that it does
@@ -66,29 +62,29 @@ impl Checkpointer {
         &mut self,
         filling: Filling,
         over: Option<SnapshotId>,
-    ) -> Result<RestoreReport, RestoreError> {
-        let started = Instant::now();
+    ) -> Result<(), RestoreError> {
         self.memory = Memory::default();
         self.last = None;
-        let Filling { snapshot, tree, base } = filling;
-        let shown = match (base, over) {
-            (Some(base), Some(over)) if base.snapshot == over => {
-                self.fill_over(snapshot, &tree, base).await?
+        self.resting = None;
+        let Filling { snapshot, seed, how } = filling;
+        let tree = match (how, over) {
+            (How::Over(planned), Some(over)) if planned.base == over => {
+                return self.fill_over(snapshot, *planned).await;
             }
-            (_, None) => {
-                let filler = Filler { checkpointer: self, snapshot };
-                tokio::try_join!(
-                    filler.fill(Root::Workspace, &tree.workspace),
-                    filler.fill(Root::Home, &tree.home),
-                )?;
-                self.look(&tree).await?
-            }
+            (How::Whole(tree), None) => tree,
+            (How::Over(_), None) => whole(&self.snapshots, snapshot, seed).await?,
             // It holds what nobody asked for.
             (_, Some(_)) => return Err(RestoreError::Differs { path: PathBuf::new() }),
         };
+        let filler = Filler { checkpointer: self, snapshot };
+        tokio::try_join!(
+            filler.fill(Root::Workspace, &tree.workspace),
+            filler.fill(Root::Home, &tree.home),
+        )?;
+        let shown = self.look(&tree).await?;
         self.last = Some(Last { snapshot, shown });
         self.keep();
-        Ok(RestoreReport { tree, duration: started.elapsed() })
+        Ok(())
     }
 
     /// Fills a sandbox that is to be kept as it is, and answers how it shows its workspace.
@@ -104,39 +100,38 @@ impl Checkpointer {
         Ok(self.look(tree).await?.workspace)
     }
 
-    /// Makes the workspace of another snapshot into that of this one; fills the home. Answers what
-    /// the sandbox shows now: whoever kept the workspace saw to it that it shows all as it is.
-    async fn fill_over(
-        &mut self,
-        snapshot: SnapshotId,
-        tree: &Tree,
-        base: Base,
-    ) -> Result<Tree, RestoreError> {
-        let way = Difference::between(&base.workspace, &tree.workspace);
-        let way = way.ok_or(RestoreError::Differs { path: PathBuf::new() })?;
+    /// Makes the workspace of another snapshot into that of this one; fills the home. What the
+    /// sandbox shows then is not looked at: whoever kept the workspace saw to it that it shows all
+    /// as it is.
+    async fn fill_over(&mut self, snapshot: SnapshotId, over: Over) -> Result<(), RestoreError> {
+        let Over { way, home, rest, .. } = over;
         let removals = way.removed.iter().map(|path| self.guest.remove(Root::Workspace, path));
         stream::iter(removals.collect::<Vec<_>>())
             .buffer_unordered(SIDE_BY_SIDE)
             .try_collect::<()>()
             .await?;
-        let is_wanted = |entry: &ApplyEntry| {
-            let path = entry.path.as_path();
-            path.as_os_str().is_empty() || way.made.contains(path) || way.touched.contains(path)
-        };
-        let mut entries = apply_entries(&tree.workspace);
-        entries.retain(|(entry, _)| is_wanted(entry));
         let filler = Filler { checkpointer: self, snapshot };
-        tokio::try_join!(
-            filler.put(Root::Workspace, entries),
-            filler.fill(Root::Home, &tree.home),
-        )?;
-        let home = self.look_home(tree).await?;
+        tokio::try_join!(filler.put(Root::Workspace, way.entries), filler.fill(Root::Home, &home),)?;
+        let home = self.look_home(&home).await?;
+        let mut reading = JoinSet::new();
+        reading.spawn(rest);
+        self.resting = Some(Resting { snapshot, home, reading });
+        Ok(())
+    }
+
+    /// Waits for what is still being read of the snapshot that it was filled from. Where that
+    /// fails, the checkpoint that comes next reads every file and stores what is missing.
+    pub(super) async fn settle(&mut self) {
+        let Some(resting) = &mut self.resting else { return };
+        let read = resting.reading.join_next().await;
+        let Some(Resting { snapshot, home, .. }) = self.resting.take() else { return };
+        let Some(Ok(Some(Rest { workspace, memory }))) = read else { return };
         let skipped = |entry: &&Entry| !self.skips(Root::Workspace, &entry.path);
-        let shown = tree.workspace.entries().iter().filter(skipped).cloned().collect();
-        let workspace = Listing::from_entries(tree.workspace.root().clone(), shown)
-            .map_err(|error| RestoreError::Load(LoadError::Invalid(error)))?;
-        self.memory.take_workspace(base.memory, &way.made);
-        Ok(Tree { workspace, home })
+        let shown = workspace.entries().iter().filter(skipped).cloned().collect();
+        if let Ok(workspace) = Listing::from_entries(workspace.root().clone(), shown) {
+            self.memory.take_workspace(memory);
+            self.last = Some(Last { snapshot, shown: Tree { workspace, home } });
+        }
     }
 
     /// Looks at what the sandbox shows after it was filled, and remembers it, so that the next
@@ -160,10 +155,10 @@ impl Checkpointer {
     }
 
     /// The same for the home alone, in a sandbox of which nothing else is known yet.
-    async fn look_home(&mut self, tree: &Tree) -> Result<Listing, RestoreError> {
+    async fn look_home(&mut self, listing: &Listing) -> Result<Listing, RestoreError> {
         let home = RootScan::check(self.guest.scan(Root::Home, &self.skip.home).await?)?;
         self.memory.begin(&RootScan::nothing(), &home);
-        self.remember(Root::Home, &home, &tree.home)?;
+        self.remember(Root::Home, &home, listing)?;
         let shown = self.memory.listing(Root::Home, home);
         self.memory.end();
         shown.map_err(|error| RestoreError::Load(LoadError::Invalid(error)))

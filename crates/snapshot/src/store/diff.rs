@@ -22,11 +22,24 @@ impl Snapshots {
         later: SnapshotId,
     ) -> Result<Vec<Change>, LoadError> {
         let (a, b) = (self.load_roots(earlier).await?, self.load_roots(later).await?);
-        let home = self.differing(RootName::Home, a.home, b.home).await?;
-        let workspace = self.differing(RootName::Workspace, a.workspace, b.workspace).await?;
+        let home = self.differing_between(RootName::Home, a.home, b.home).await?;
+        let workspace =
+            self.differing_between(RootName::Workspace, a.workspace, b.workspace).await?;
         let before = Tree { home: home.0, workspace: workspace.0 };
         let after = Tree { home: home.1, workspace: workspace.1 };
         self.judge(before.changes(&after)).await
+    }
+
+    /// Both listings of a root, without what is in folders that have the same hash: only others are
+    /// read. What ties names of one file together may be in those.
+    pub async fn differing(
+        &self,
+        root: RootName,
+        earlier: SnapshotId,
+        later: SnapshotId,
+    ) -> Result<(Listing, Listing), LoadError> {
+        let (before, after) = (self.load_roots(earlier).await?, self.load_roots(later).await?);
+        self.differing_between(root, before.of(root), after.of(root)).await
     }
 
     /// What the contents of these changes look like.
@@ -41,8 +54,7 @@ impl Snapshots {
         stream::iter(judged.collect::<Vec<_>>()).buffered(SIDE_BY_SIDE).try_collect().await
     }
 
-    /// Both listings of a root, without what is in folders that have the same hash.
-    async fn differing(
+    async fn differing_between(
         &self,
         root: RootName,
         before: (Meta, BlobId),

@@ -14,6 +14,15 @@ pub(super) struct Roots {
     pub(super) workspace: (Meta, BlobId),
 }
 
+impl Roots {
+    pub(super) fn of(self, root: RootName) -> (Meta, BlobId) {
+        match root {
+            RootName::Home => self.home,
+            RootName::Workspace => self.workspace,
+        }
+    }
+}
+
 impl Snapshots {
     /// The tree of a snapshot. Every node's hash is checked; contents are checked when they are
     /// read.
@@ -24,6 +33,18 @@ impl Snapshots {
         let tree = Tree { workspace, home };
         tree.validate()?;
         Ok(tree)
+    }
+
+    /// One root of a snapshot, as [`Snapshots::load`] reads it.
+    pub async fn load_root(
+        &self,
+        snapshot: SnapshotId,
+        root: RootName,
+    ) -> Result<Listing, LoadError> {
+        let folder = self.load_roots(snapshot).await?.of(root);
+        let listing = self.load_listing(root, folder).await?;
+        listing.validate()?;
+        Ok(listing)
     }
 
     /// Reads everything of a snapshot, contents as well, and checks every hash and size. Returns
