@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/bases/              0700, the caller's
 //!   lock                    shared: taken by whoever uses one; exclusive: by whoever removes some
+//!   failed                  why the last one could not be made
 //!   SNAPSHOT/
 //!     tree/                 the workspace, with the owners of the sandbox that it was filled in
 //!     base.json             whose those are, which boot of the machine wrote it, for which lineage
@@ -14,6 +15,8 @@
 //! it looks whether it is there, and one that is said to be used is not removed.
 
 mod collect;
+mod probe;
+mod status;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,11 +32,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::create::Place;
 use crate::folder::Folder;
+use crate::launcher::StepFailed;
+use crate::prepared::{Layers, Prepared};
 use crate::process;
 
-pub(crate) use collect::{MOST_UNUSED, collect, is_short};
+pub(crate) use collect::{MOST_UNUSED, collect};
+pub use status::KeptWorkspaces;
 
 const LOCK: &str = "lock";
+const FAILED: &str = "failed";
 const TREE: &str = "tree";
 const RECORD: &str = "base.json";
 const NOTES: &str = "notes";
@@ -65,6 +72,8 @@ enum State {
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     folder: PathBuf,
+    /// Hundredths of the disk that stay free.
+    leave_free: u8,
 }
 
 /// One that a sandbox lies over.
@@ -77,9 +86,10 @@ pub(crate) struct UsedBase {
 }
 
 impl Kept {
-    /// Beside the folder of sandboxes.
-    pub(crate) fn beside(sandboxes: &Path) -> Self {
-        Self { folder: sandboxes.parent().unwrap_or(sandboxes).join("bases") }
+    /// Beside the folder of sandboxes, on whose disk so many hundredths stay free.
+    pub(crate) fn beside(sandboxes: &Path, leave_free: u8) -> Self {
+        let folder = sandboxes.parent().unwrap_or(sandboxes).join("bases");
+        Self { folder, leave_free }
     }
 
     fn path(&self, snapshot: SnapshotId) -> PathBuf {
@@ -96,6 +106,15 @@ impl Kept {
         };
         flock(&lock, operation).ok()?;
         Some(lock)
+    }
+
+    fn make_folder(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)
+    }
+
+    /// A folder that whoever collects removes if it is left.
+    fn new_folder(&self) -> io::Result<tempfile::TempDir> {
+        tempfile::Builder::new().prefix("new-").tempdir_in(&self.folder)
     }
 
     /// Those of this boot of the machine, the latest used last.
@@ -170,11 +189,11 @@ impl Kept {
         (lineage, owners_from): (RunId, u32),
         notes: &[u8],
     ) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        self.make_folder()?;
         let Some(_lock) = self.lock(false) else {
             return Err(io::Error::other("what is not needed is just being removed"));
         };
-        let made = tempfile::Builder::new().prefix("new-").tempdir_in(&self.folder)?;
+        let made = self.new_folder()?;
         fs::rename(workspace, made.path().join(TREE))?;
         let record = Record { owners_from, boot: process::boot()?, lineage };
         fs::write(made.path().join(RECORD), serde_json::to_vec(&record)?)?;
@@ -187,6 +206,7 @@ impl Kept {
             Ok(()) => {
                 // It has its name now, and nothing is left of the old one.
                 let _ = made.keep();
+                self.forget_failure();
                 Ok(())
             }
             Err(_) if self.record(snapshot).is_some() => Ok(()),
@@ -204,7 +224,9 @@ pub(crate) fn lie_over(
     let Some(wanted) = wanted.filter(|_| place.private && place.prepared.lays_over()) else {
         return Ok(None);
     };
-    let Some(base) = Kept::beside(place.sandboxes).use_in(folder.path(), wanted)? else {
+    let Some(base) = Kept::beside(place.sandboxes, place.options.workspaces_leave_free)
+        .use_in(folder.path(), wanted)?
+    else {
         forget(folder.path())?;
         return Ok(None);
     };
@@ -212,10 +234,33 @@ pub(crate) fn lie_over(
     Ok(Some(base))
 }
 
-/// The kernel, or the file system, cannot: nobody tries again.
-pub(crate) fn give_up(place: &Place<'_>, folder: &Folder) -> io::Result<()> {
-    place.prepared.cannot_lay_over();
+/// Has a sandbox that could not lie over something be a plain one. If the kernel, or the file
+/// system, cannot, nobody tries again.
+pub(crate) fn give_up(place: &Place<'_>, folder: &Folder, failed: &StepFailed) -> io::Result<()> {
+    if probe::is_permanent(failed) {
+        *place.prepared.layers() = Layers::Cannot { why: failed.to_string() };
+    }
     forget(folder.path())
+}
+
+/// Whether sandboxes can lie over what is kept. Tried once; blocks for some milliseconds.
+pub(crate) fn find_out(kept: &Kept, prepared: &Prepared) -> Result<(), String> {
+    let known = prepared.layers().clone();
+    match known {
+        Layers::Can => return Ok(()),
+        Layers::Cannot { why } => return Err(why),
+        Layers::Untried => {}
+    }
+    let tried = probe::rehearse(kept, &prepared.launcher);
+    match &tried {
+        Ok(()) => *prepared.layers() = Layers::Can,
+        Err(failed) if probe::is_permanent(failed) => {
+            *prepared.layers() = Layers::Cannot { why: failed.to_string() };
+        }
+        // Another time it may work.
+        Err(_) => {}
+    }
+    tried.map_err(|failed| failed.to_string())
 }
 
 /// What the sandbox in this folder lies over.

@@ -303,7 +303,7 @@ fn start(
                 notes.push(SandboxNote::OwnersHidden);
             }
             _ if failed.step == LAY_OVER && parts.base.take().is_some() => {
-                bases::give_up(place, folder).map_err(|error| {
+                bases::give_up(place, folder, &failed).map_err(|error| {
                     StepFailed::new("give the sandbox a plain workspace", error)
                 })?;
             }

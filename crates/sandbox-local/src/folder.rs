@@ -39,9 +39,9 @@ pub(crate) const LAYER: &str = "layer";
 pub(crate) const WORKSPACE: &str = "workspace";
 /// Where the launcher sees the tree that the workspace lies over, and nobody else; the launcher has
 /// these two names as well.
-const OVER: &str = "base";
+pub(crate) const OVER: &str = "base";
 /// Where the kernel prepares what is written over it.
-const OVER_WORK: &str = "work";
+pub(crate) const OVER_WORK: &str = "work";
 /// The certificate authorities that are trusted inside, as text.
 pub(crate) const TRUST: &str = "trust.pem";
 /// The same for Java.

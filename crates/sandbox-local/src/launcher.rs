@@ -62,6 +62,8 @@ pub(crate) struct StepFailed {
     pub(crate) step: String,
     /// What the system said.
     pub(crate) message: String,
+    /// The same as a number, where a plan's step failed.
+    pub(crate) errno: Option<i32>,
     /// The fence for want of which it failed, if it is known.
     pub(crate) fence: Option<Fence>,
     /// What is asked for cannot be had here, which the message says.
@@ -75,6 +77,7 @@ impl StepFailed {
         Self {
             step: step.into(),
             message: error.to_string(),
+            errno: None,
             fence: None,
             unsupported: false,
             no_ids: None,
@@ -195,7 +198,7 @@ fn ended_early(control: &OwnedFd, plan: &Plan) -> Option<StepFailed> {
 fn step_failed(plan: &Plan, step: u32, error: u32) -> StepFailed {
     let (step, fence) = plan.name(step);
     let message = std::io::Error::from_raw_os_error(error as i32).to_string();
-    StepFailed { fence, ..StepFailed::new(step, message) }
+    StepFailed { fence, errno: Some(error as i32), ..StepFailed::new(step, message) }
 }
 
 /// Ends a first process whose making failed; it has not run any program yet.

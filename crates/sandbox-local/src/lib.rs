@@ -42,6 +42,7 @@ mod trust;
 mod unpacker;
 mod users;
 
+pub use bases::KeptWorkspaces;
 pub use fences::{Fence, FenceState, FenceStatus, UnknownFence};
 #[cfg(feature = "mutations")]
 pub use left_out::LeftOut;

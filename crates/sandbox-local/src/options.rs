@@ -31,6 +31,8 @@ pub struct LocalOptions {
     /// Large workspaces are kept as they were filled, and sandboxes laid over them, where the caller
     /// is root of the machine. Without it every sandbox is filled.
     pub keep_workspaces: bool,
+    /// Hundredths of the disk that stay free of kept workspaces: with less, none is kept.
+    pub workspaces_leave_free: u8,
     /// Bytes of output that the guest keeps per process until they are acknowledged.
     pub output_spool: u32,
     /// What a test leaves out of sandboxes.
@@ -39,7 +41,8 @@ pub struct LocalOptions {
 }
 
 impl LocalOptions {
-    /// No toolchains, the usual limits, 4 MiB of unread output per process.
+    /// No toolchains, the usual limits, workspaces kept as long as a twentieth of the disk is free,
+    /// 4 MiB of unread output per process.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
             state_dir: state_dir.into(),
@@ -49,6 +52,7 @@ impl LocalOptions {
             control_groups: true,
             subordinate_ids: true,
             keep_workspaces: true,
+            workspaces_leave_free: 5,
             output_spool: 4 << 20,
             #[cfg(feature = "mutations")]
             left_out: LeftOut::default(),

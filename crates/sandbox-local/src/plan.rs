@@ -186,12 +186,16 @@ pub(crate) struct Beneath {
     pub(crate) map: String,
     /// The sandbox's folder.
     pub(crate) folder: PathBuf,
+    /// Only tries it, with a tree that was made for that.
+    pub(crate) rehearse: bool,
 }
 
 /// The launcher's number of shifting owners, and what that is called.
 const SHIFT: u32 = 0xffff_0007;
 /// The same of laying the workspace over a tree.
 const OVERLAY: u32 = 0xffff_000a;
+/// The same of trying that out.
+const REHEARSE: u32 = 0xffff_000b;
 pub(crate) const LAY_OVER: &str = "lay the workspace over a tree that is kept";
 pub(crate) const SHIFT_OWNERS: &str = "shift the owners of the image's files";
 
@@ -211,7 +215,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(namespaces: &Namespaces) -> Self {
         let mut bytes = Vec::with_capacity(48 * 1024);
-        bytes.extend_from_slice(b"MOATPLN2");
+        bytes.extend_from_slice(b"MOATPLN3");
         bytes.extend_from_slice(&namespaces.flags.to_le_bytes());
         put_u32(&mut bytes, namespaces.deny_setgroups.into());
         put_u32(&mut bytes, namespaces.mapped_outside.is_some().into());
@@ -224,6 +228,7 @@ impl Plan {
         put_path(&mut bytes, &base.tree);
         put_bytes(&mut bytes, base.map.as_bytes());
         put_path(&mut bytes, &base.folder);
+        put_u32(&mut bytes, base.rehearse.into());
         Self {
             bytes,
             names: Vec::new(),
@@ -296,6 +301,7 @@ impl Plan {
             0xffff_0008 => ("enter a control group".into(), None),
             0xffff_0009 => (MAP_IDS.into(), None),
             OVERLAY => (LAY_OVER.into(), None),
+            REHEARSE => ("change names and files of a tree that is lain over".into(), None),
             _ => match self.names.get(step as usize) {
                 Some((name, fence)) => (name.clone(), *fence),
                 None => ("end the plan".into(), None),

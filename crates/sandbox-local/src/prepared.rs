@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use moat_sandbox::{GuestError, SandboxError};
 
@@ -33,8 +32,22 @@ pub(crate) struct Prepared {
     trust: OnceLock<HostTrust>,
     /// Fences that this host was found to lack.
     lacking: Mutex<BTreeSet<Fence>>,
-    /// Whether a workspace was found not to lie over another's files on this host.
-    flat: AtomicBool,
+    layers: Mutex<Layers>,
+}
+
+/// Whether workspaces can lie over files that are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Layers {
+    /// Nobody has tried.
+    #[default]
+    Untried,
+    /// It was tried.
+    Can,
+    /// It was tried, and trying again is no use.
+    Cannot {
+        /// What failed, and what the system said.
+        why: String,
+    },
 }
 
 impl Prepared {
@@ -55,7 +68,7 @@ impl Prepared {
             lending: Lending::find(options.subordinate_ids),
             trust: OnceLock::new(),
             lacking: Mutex::default(),
-            flat: AtomicBool::new(false),
+            layers: Mutex::default(),
         })
     }
 
@@ -69,14 +82,14 @@ impl Prepared {
         self.lacking.lock().unwrap_or_else(PoisonError::into_inner).extend(fences);
     }
 
-    /// Whether workspaces may lie over files that are kept, as far as is known.
-    pub(crate) fn lays_over(&self) -> bool {
-        !self.flat.load(Ordering::Relaxed)
+    /// Whether workspaces can lie over files that are kept, as far as is known.
+    pub(crate) fn layers(&self) -> MutexGuard<'_, Layers> {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tried, and it cannot be.
-    pub(crate) fn cannot_lay_over(&self) {
-        self.flat.store(true, Ordering::Relaxed);
+    /// Whether workspaces may lie over files that are kept, as far as is known.
+    pub(crate) fn lays_over(&self) -> bool {
+        !matches!(*self.layers(), Layers::Cannot { .. })
     }
 
     /// What the host trusts; read when the first sandbox has an authority of its own.

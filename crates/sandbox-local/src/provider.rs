@@ -12,7 +12,7 @@ use moat_sockets::GuardedStream;
 use serde_json::Value;
 use tokio::sync::MutexGuard;
 
-use crate::bases::{self, Kept};
+use crate::bases::{self, Kept, KeptWorkspaces};
 use crate::create::{self, Newborn, Place};
 use crate::fences::{Fence, FenceState, FenceStatus, Probe, probe_all};
 use crate::folder::{self, Folder, Record};
@@ -108,10 +108,22 @@ impl LocalProvider {
         Ok(self.shared.lives(&Handle::from_value(handle)?))
     }
 
-    /// Whether large workspaces are kept, for other sandboxes to lie over. That the kernel can do it
-    /// is known once it was done.
-    pub fn keeps_workspaces(&self) -> bool {
-        self.shared.lays_over()
+    /// Whether large workspaces are kept, for other sandboxes to lie over. Tries it, which takes
+    /// some milliseconds, and blocks for that long.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`] if what sandboxes need cannot be prepared.
+    pub fn workspaces(&self) -> Result<KeptWorkspaces, SandboxError> {
+        let shared = &self.shared;
+        let prepared = shared.prepared()?;
+        let found = match shared.why_filled() {
+            Some(why) => Err(why.to_owned()),
+            None => bases::find_out(&shared.kept(), prepared),
+        };
+        Ok(match found {
+            Ok(()) => KeptWorkspaces::Kept { last_failure: shared.kept().last_failure() },
+            Err(reason) => KeptWorkspaces::Filled { reason },
+        })
     }
 
     /// Removes every kept workspace that no sandbox lies over: for who erases what was in them.
@@ -211,8 +223,19 @@ impl Provider for LocalProvider {
 
 #[async_trait]
 impl Bases for LocalProvider {
-    async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.shared.making.lock().await
+    async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        let turn = self.shared.making.lock().await;
+        let find_out = |shared: &Shared| Ok(bases::find_out(&shared.kept(), shared.prepared()?));
+        match self.apart(find_out).await {
+            Ok(Ok(())) => Some(turn),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+
+    async fn failed(&self, reason: String) {
+        let note = move |shared: &Shared| Ok(shared.kept().note_failure(&reason));
+        // Where even this cannot be written, `doctor` shows an older reason, or none.
+        let _ = self.apart(note).await;
     }
 
     async fn find(&self, snapshot: SnapshotId, lineage: RunId) -> Option<SnapshotId> {
@@ -358,11 +381,23 @@ impl Shared {
         })
     }
 
-    /// Whether sandboxes can lie over workspaces that are kept: only where the kernel is asked by
-    /// one who may shift owners does renaming a folder work there as everywhere.
+    /// Whether sandboxes can lie over workspaces that are kept, as far as is known.
     fn lays_over(&self) -> bool {
-        let may = self.private && self.options.keep_workspaces && !bases::is_short(&self.sandboxes);
-        may && self.prepared.get().is_none_or(|prepared| prepared.lays_over())
+        self.why_filled().is_none()
+            && self.prepared.get().is_none_or(|prepared| prepared.lays_over())
+    }
+
+    /// Why no sandbox is to lie over a workspace that is kept, whether it could or not: only where
+    /// the kernel is asked by one who may shift owners does renaming a folder work there as
+    /// everywhere.
+    fn why_filled(&self) -> Option<&'static str> {
+        if !self.private {
+            return Some("an overlay of an ordinary user refuses to rename folders");
+        }
+        if !self.options.keep_workspaces {
+            return Some("`keep_workspaces = false` in the configuration");
+        }
+        self.kept().is_short().then_some("too little of the disk is free")
     }
 
     /// How many workspaces stay that no sandbox lies over.
@@ -375,7 +410,7 @@ impl Shared {
     }
 
     fn kept(&self) -> Kept {
-        Kept::beside(&self.sandboxes)
+        Kept::beside(&self.sandboxes, self.options.workspaces_leave_free)
     }
 
     /// Ends a sandbox and keeps its workspace.

@@ -135,7 +135,8 @@ impl Parts<'_> {
     fn beneath(&self) -> Option<Beneath> {
         let base = self.base?;
         let map = shift_range(self.identity, base.owners_from)?;
-        Some(Beneath { tree: base.tree.clone(), map, folder: self.folder.to_owned() })
+        let (tree, folder) = (base.tree.clone(), self.folder.to_owned());
+        Some(Beneath { tree, map, folder, rehearse: false })
     }
 }
 

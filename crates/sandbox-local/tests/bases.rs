@@ -11,7 +11,7 @@ use moat_blobs::FolderBlobs;
 use moat_core::{CallKey, Epoch, RunId, Seq, SnapshotId, TenantKey};
 use moat_sandbox::checkpoint::{Checkpointer, Filling, SkipRules, Wanted};
 use moat_sandbox::{Command, Guest, ProcessEvent, Provider as _, Sandbox, SandboxSpec};
-use moat_sandbox_local::LocalProvider;
+use moat_sandbox_local::{KeptWorkspaces, LocalProvider};
 use moat_snapshot::Snapshots;
 
 #[test]
@@ -23,7 +23,43 @@ fn sandboxes_lie_over_what_is_kept_as_root() {
 fn an_ordinary_user_has_every_sandbox_filled() {
     support::as_ordinary_user("an_ordinary_user_has_every_sandbox_filled", || {
         let top = tempfile::tempdir().unwrap();
-        assert!(support::provider(top.path()).bases().is_none());
+        let provider = support::provider(top.path());
+        assert!(provider.bases().is_none());
+        let found = provider.workspaces().unwrap();
+        assert!(matches!(&found, KeptWorkspaces::Filled { reason } if reason.contains("rename")));
+    });
+}
+
+/// A file system that overlayfs cannot write to, or that has no owners to shift.
+#[test]
+fn what_cannot_lie_over_anything_is_found_before_it_is_filled_as_root() {
+    const NAME: &str = "what_cannot_lie_over_anything_is_found_before_it_is_filled_as_root";
+    support::as_root(NAME, || {
+        let top = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "ramfs", "-o", "mode=755", "ramfs"])
+            .arg(top.path())
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            return support::skip(NAME, "a file system cannot be mounted");
+        }
+        let provider = support::provider(top.path());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let can = runtime.block_on(async {
+            let bases = provider.bases().unwrap();
+            bases.turn().await.is_some()
+        });
+        let (found, again) = (provider.workspaces().unwrap(), provider.bases().is_some());
+        let left =
+            std::fs::read_dir(support::state_folder(top.path()).join("bases")).map(|entries| {
+                let names = entries.map(|entry| entry.unwrap().file_name());
+                names.collect::<Vec<_>>()
+            });
+        let unmounted = std::process::Command::new("umount").arg("-l").arg(top.path()).status();
+        assert!(unmounted.unwrap().success());
+        assert!(!can && !again, "{found:?}");
+        assert!(matches!(&found, KeptWorkspaces::Filled { .. }), "{found:?}");
+        assert_eq!(left.unwrap(), ["lock"], "nothing is left of the try");
     });
 }
 
@@ -80,8 +116,16 @@ async fn sh(guest: &dyn Guest, script: &str, arguments: &[&str]) -> (i32, String
 impl Bench {
     /// A sandbox that holds a snapshot, as a run would get it.
     async fn begin(&self, snapshot: SnapshotId) -> (Box<dyn Sandbox>, Checkpointer) {
+        self.begin_without(snapshot, SkipRules::default()).await
+    }
+
+    /// The same where checkpoints leave out more.
+    async fn begin_without(
+        &self,
+        snapshot: SnapshotId,
+        skip: SkipRules,
+    ) -> (Box<dyn Sandbox>, Checkpointer) {
         let mut spec = SandboxSpec::new(RunId::generate(), Epoch(1));
-        let skip = SkipRules::default();
         let filling = Filling::plan(Wanted {
             provider: &self.provider,
             spec: &spec,
@@ -94,7 +138,7 @@ impl Bench {
         let filling = filling.await.unwrap();
         spec.base = filling.base_snapshot();
         let sandbox = self.provider.create(&spec).await.unwrap();
-        let mut checkpoints = self.checkpointer(&*sandbox);
+        let mut checkpoints = Checkpointer::new(sandbox.guest(), self.snapshots.clone(), skip);
         checkpoints.fill_from(filling, sandbox.base()).await.unwrap();
         (sandbox, checkpoints)
     }
@@ -131,7 +175,9 @@ fn lies_over() {
         bench.end(source).await;
 
         let (sandbox, mut checkpoints) = bench.begin(first).await;
-        assert_eq!(sandbox.base(), Some(first));
+        assert_eq!(sandbox.base(), Some(first), "{:?}", bench.provider.workspaces());
+        let found = bench.provider.workspaces().unwrap();
+        assert_eq!(found, KeptWorkspaces::Kept { last_failure: None });
         assert_eq!(bench.whole(&*sandbox).await, first);
         assert!(checkpoints.checkpoint().await.unwrap().unchanged);
         // Little changed, and no file with several names: most of it need not be looked at.
@@ -145,6 +191,16 @@ fn lies_over() {
             let (other, mut checkpoints) = bench.begin(last).await;
             assert_eq!(other.base(), Some(first));
             assert_eq!(bench.whole(&*other).await, last, "round {round}, elsewhere");
+            assert!(checkpoints.checkpoint().await.unwrap().unchanged);
+            bench.end(other).await;
+        }
+        // A file may have names where checkpoints do not look any more: some of them, or all but
+        // one.
+        for folders in [vec!["d1"], vec!["d1", "d2"]] {
+            let workspace = folders.into_iter().map(PathBuf::from).collect();
+            let skip = SkipRules { workspace, ..SkipRules::default() };
+            let (other, mut checkpoints) = bench.begin_without(first, skip).await;
+            assert_eq!(other.base(), Some(first));
             assert!(checkpoints.checkpoint().await.unwrap().unchanged);
             bench.end(other).await;
         }

@@ -153,7 +153,9 @@ pub(crate) fn state_folder(top: &Path) -> PathBuf {
 
 /// A provider that keeps its state beneath a folder of the test.
 pub(crate) fn provider(top: &Path) -> LocalProvider {
-    LocalProvider::new(LocalOptions::new(state_folder(top))).unwrap()
+    // How full this host's disk is decides nothing here.
+    let options = LocalOptions { workspaces_leave_free: 0, ..LocalOptions::new(state_folder(top)) };
+    LocalProvider::new(options).unwrap()
 }
 
 /// A program from its source in C.

@@ -1,12 +1,14 @@
+mod links;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use moat_core::BlobId;
 
 use crate::InvalidTree;
+pub use links::LinkGroup;
 
 /// Bytes of the longest path beneath a root.
 pub(crate) const MAX_PATH: usize = 4096;
@@ -82,6 +84,41 @@ impl Listing {
         Self { root, entries }
     }
 
+    /// Those paths of which `shown` says so, as a scan shows them that sees no others: of a file's
+    /// names those stay tied that are left. A folder that goes takes along what is in it, or there
+    /// is no such listing.
+    ///
+    /// # Errors
+    ///
+    /// If a path stays and a folder above it does not.
+    pub fn only(&self, shown: impl Fn(&Path) -> bool) -> Result<Self, InvalidTree> {
+        let is_shown = |entry: &&Entry| shown(&entry.path);
+        let mut entries: Vec<_> = self.entries.iter().filter(is_shown).cloned().collect();
+        if entries.len() != self.entries.len() {
+            links::retie(&mut entries);
+        }
+        Self::from_entries(self.root.clone(), entries)
+    }
+
+    /// The same with the paths of another listing beside its own, which win: of the other's, those
+    /// are left out that are here as well, or for which there is no place, since something else than
+    /// a folder is here above them.
+    ///
+    /// # Errors
+    ///
+    /// If a path of the other has no folder above it, here or there.
+    pub fn beside(&self, other: &Self) -> Result<Self, InvalidTree> {
+        let has_place = |entry: &&Entry| {
+            let above = entry.path.ancestors().skip(1).filter_map(|path| self.get(path));
+            let mut blocked = above.filter(|above| above.node != Node::Dir);
+            self.get(&entry.path).is_none() && blocked.next().is_none()
+        };
+        let mut added: Vec<_> = other.entries.iter().filter(has_place).cloned().collect();
+        links::retie(&mut added);
+        let entries = self.entries.iter().cloned().chain(added).collect();
+        Self::from_entries(self.root.clone(), entries)
+    }
+
     /// Metadata of the root itself.
     pub fn root(&self) -> &Meta {
         &self.root
@@ -128,24 +165,7 @@ impl Listing {
             parents.check(entry)?;
             previous = Some(entry);
         }
-        self.validate_links()
-    }
-
-    /// The names of one file agree about everything, and there is more than one.
-    fn validate_links(&self) -> Result<(), InvalidTree> {
-        let mut groups: HashMap<LinkGroup, (&Entry, usize)> = HashMap::new();
-        for entry in &self.entries {
-            let Node::File { link: Some(group), .. } = &entry.node else { continue };
-            let (first, names) = groups.entry(*group).or_insert((entry, 0));
-            if first.meta != entry.meta || first.node != entry.node {
-                return Err(InvalidTree::Links { path: entry.path.clone() });
-            }
-            *names += 1;
-        }
-        match groups.values().find(|(_, names)| *names < 2) {
-            Some((entry, _)) => Err(InvalidTree::Links { path: entry.path.clone() }),
-            None => Ok(()),
-        }
+        links::validate(&self.entries)
     }
 }
 
@@ -248,23 +268,6 @@ impl Node {
             }
             Self::Dir | Self::File { .. } => Ok(()),
         }
-    }
-}
-
-/// Ties the names of one file together. Derived from the first of them, so that it does not change
-/// when other files come or go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkGroup(pub [u8; 16]);
-
-impl LinkGroup {
-    /// The group whose first name, in the order of a listing, is `path`.
-    pub fn of(path: &Path) -> Self {
-        let mut group = [0; 16];
-        blake3::Hasher::new_derive_key("moat 2026 hardlink groups v1")
-            .update(path.as_os_str().as_bytes())
-            .finalize_xof()
-            .fill(&mut group);
-        Self(group)
     }
 }
 

@@ -5,12 +5,13 @@ mod engine;
 use std::io::Write as _;
 
 use moat_sandbox_local::{
-    FenceState, FenceStatus, LimitState, LimitStatus, UsersState, UsersStatus,
+    FenceState, FenceStatus, KeptWorkspaces, LimitState, LimitStatus, UsersState, UsersStatus,
 };
 use serde_json::{Value, json};
 
 use crate::cli::{DoctorArgs, Global};
 use crate::engine::local_provider;
+use crate::escape::escape;
 use crate::exit::Exit;
 use crate::home::Home;
 
@@ -22,6 +23,7 @@ pub(crate) async fn doctor(global: &Global, args: &DoctorArgs) -> anyhow::Result
     let limits = provider.limits()?;
     let users = provider.users()?;
     let toolchains = provider.toolchains()?;
+    let workspaces = provider.workspaces()?;
     let missing = fences.iter().any(|fence| fence.state == FenceState::Missing);
     let engine = if args.docker { Some(engine::look(&home, global.quiet).await) } else { None };
     let missing = missing || engine.as_ref().is_some_and(engine::Engine::is_missing);
@@ -33,7 +35,8 @@ pub(crate) async fn doctor(global: &Global, args: &DoctorArgs) -> anyhow::Result
             "v": 1, "version": env!("CARGO_PKG_VERSION"), "ready": !missing, "fences": rows,
             "limits": limits,
             "users": users_row(&users),
-            "keeps_workspaces": provider.keeps_workspaces(),
+            "keeps_workspaces": matches!(workspaces, KeptWorkspaces::Kept { .. }),
+            "workspaces": workspaces_row(&workspaces),
             "docker": engine.as_ref().map(engine::Engine::row),
             "toolchains": toolchains, "data_dir": home.data, "config_dir": home.config,
         });
@@ -43,11 +46,7 @@ pub(crate) async fn doctor(global: &Global, args: &DoctorArgs) -> anyhow::Result
         writeln!(out, "\nlimits of sandboxes")?;
         print_limits(&mut out, &limits)?;
         print_users(&mut out, &users)?;
-        let workspaces = match provider.keeps_workspaces() {
-            true => "large ones are kept, and forks lie over them (overlayfs)",
-            false => "every sandbox's is filled anew; forks lie over kept ones where you are root",
-        };
-        writeln!(out, "\nworkspaces: {workspaces}")?;
+        print_workspaces(&mut out, &workspaces)?;
         let found = if toolchains.is_empty() { "none".to_owned() } else { toolchains.join(", ") };
         writeln!(out, "\ntoolchains of your home that sandboxes see: {found}")?;
         if let Some(engine) = &engine {
@@ -113,6 +112,40 @@ fn limit_row(limit: &LimitStatus) -> Value {
         "detail": limit.detail,
         "remedy": limit.remedy,
     })
+}
+
+fn workspaces_row(workspaces: &KeptWorkspaces) -> Value {
+    match workspaces {
+        KeptWorkspaces::Kept { last_failure } => json!({
+            "kept": true, "last_failure": last_failure,
+        }),
+        KeptWorkspaces::Filled { reason } => json!({ "kept": false, "reason": reason }),
+    }
+}
+
+fn print_workspaces(
+    out: &mut impl std::io::Write,
+    workspaces: &KeptWorkspaces,
+) -> std::io::Result<()> {
+    match workspaces {
+        KeptWorkspaces::Kept { last_failure } => {
+            writeln!(
+                out,
+                "\nworkspaces: large ones are kept, and forks lie over them (overlayfs)"
+            )?;
+            match last_failure {
+                Some(reason) => writeln!(
+                    out,
+                    "  the last that was to be kept was not, and sandboxes were filled: {}",
+                    escape(reason)
+                ),
+                None => Ok(()),
+            }
+        }
+        KeptWorkspaces::Filled { reason } => {
+            writeln!(out, "\nworkspaces: every sandbox's is filled anew: {}", escape(reason))
+        }
+    }
 }
 
 fn users_row(users: &UsersStatus) -> Value {

@@ -45,6 +45,7 @@ mod stage {
     pub(crate) const ENTER: u32 = 0xffff_0008;
     pub(crate) const MAPPED: u32 = 0xffff_0009;
     pub(crate) const OVERLAY: u32 = 0xffff_000a;
+    pub(crate) const REHEARSE: u32 = 0xffff_000b;
 }
 
 /// The entry point that the C library calls.
@@ -90,6 +91,9 @@ fn launch(control: c_int, message: &mut Message) -> Result<(), Failed> {
     if let Some(base) = &plan.base {
         let mount = overlay::laid_over(base.tree, base.map, base.folder);
         let mount = mount.map_err(at(stage::OVERLAY))?;
+        if base.rehearse {
+            overlay::rehearse(mount).map_err(at(stage::REHEARSE))?;
+        }
         slots.set(Slots::OVERLAID, mount).map_err(at(stage::OVERLAY))?;
     }
     let (gate_out, gate_in) = sys::pipe().map_err(at(stage::CLONE))?;

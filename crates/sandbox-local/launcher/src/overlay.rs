@@ -34,6 +34,21 @@ pub(crate) fn laid_over(tree: &CStr, map: &[u8], folder: &CStr) -> Result<c_int,
     mount
 }
 
+/// Does what a mount does only if it is all that was asked for: a folder of the tree takes another
+/// name, and a file that is written under one of its names shows it under the other. The tree is one
+/// that was made for this: `folder`, and the empty file `one`, which is `two` as well.
+pub(crate) fn rehearse(mount: c_int) -> Result<(), Errno> {
+    sys::rename_at(mount, c"folder", c"renamed")?;
+    let one = sys::open_at(mount, c"one", libc::O_WRONLY | libc::O_APPEND)?;
+    let written = sys::write(one, b"x");
+    sys::close(one);
+    written?;
+    let two = sys::open_at(mount, c"two", libc::O_RDONLY)?;
+    let shown = sys::read_byte(two);
+    sys::close(two);
+    if shown? == Some(b'x') { Ok(()) } else { Err(Errno(libc::EOPNOTSUPP)) }
+}
+
 fn open_context() -> Result<c_int, Errno> {
     const CLOSE_ON_EXEC: u32 = 1;
     // SAFETY: the text ends with a zero byte and lives through the call.

@@ -1,8 +1,8 @@
 //! How a plan is written down: little-endian numbers, texts that end with a zero byte.
 //!
 //! ```text
-//! plan  = "MOATPLN2" namespaces:u64 deny_setgroups:u32 mapped_outside:u32 uid_map:bytes gid_map:bytes
-//!         shifted:text shifted_map:bytes base:text base_map:bytes folder:text step*
+//! plan  = "MOATPLN3" namespaces:u64 deny_setgroups:u32 mapped_outside:u32 uid_map:bytes gid_map:bytes
+//!         shifted:text shifted_map:bytes base:text base_map:bytes folder:text rehearse:u32 step*
 //! step  = code:u32 bytes
 //! bytes = length:u32 byte* padding to a multiple of four
 //! text  = bytes whose last is zero, and no other
@@ -14,7 +14,7 @@ use core::ffi::CStr;
 
 use crate::sys::Errno;
 
-const MAGIC: &[u8] = b"MOATPLN2";
+const MAGIC: &[u8] = b"MOATPLN3";
 
 /// A plan, still in its bytes.
 pub(crate) struct Plan<'a> {
@@ -44,6 +44,8 @@ pub(crate) struct Base<'a> {
     pub(crate) map: &'a [u8],
     /// The sandbox's folder, with `base`, `workspace` and `work` in it.
     pub(crate) folder: &'a CStr,
+    /// Only tries it, with a tree that was made for that.
+    pub(crate) rehearse: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -58,7 +60,12 @@ impl<'a> Plan<'a> {
         let gid_map = reader.bytes()?;
         let (shifted, map) = (reader.text()?, reader.bytes()?);
         let shifted = (!shifted.is_empty()).then_some((shifted, map));
-        let base = Base { tree: reader.text()?, map: reader.bytes()?, folder: reader.text()? };
+        let base = Base {
+            tree: reader.text()?,
+            map: reader.bytes()?,
+            folder: reader.text()?,
+            rehearse: reader.u32()? != 0,
+        };
         let base = (!base.tree.is_empty()).then_some(base);
         Ok(Self {
             namespaces,

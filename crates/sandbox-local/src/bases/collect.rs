@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{Kept, LOCK, State, used};
+use super::{FAILED, Kept, LOCK, State, used};
 use crate::remove::remove_tree;
 
 /// How many that no sandbox lies over are kept.
@@ -17,7 +17,7 @@ const GONE: &str = "gone-";
 pub(crate) fn collect(kept: &Kept, sandboxes: &Path, most: usize) -> io::Result<()> {
     let Some(lock) = kept.lock(true) else { return Ok(()) };
     let used = used(sandboxes)?;
-    let most = if is_short(&kept.folder) { 0 } else { most };
+    let most = if kept.is_short() { 0 } else { most };
     let mut unused: Vec<String> = kept.all().iter().map(|(_, id, _)| id.to_string()).collect();
     unused.retain(|name| !used.contains(name));
     let newest = unused.split_off(unused.len().saturating_sub(most));
@@ -26,7 +26,7 @@ pub(crate) fn collect(kept: &Kept, sandboxes: &Path, most: usize) -> io::Result<
         let stays = match name.parse() {
             Ok(snapshot) if used.contains(&name) => !matches!(kept.state(snapshot), State::Old),
             Ok(_) => newest.contains(&name),
-            Err(_) => name == LOCK || name.starts_with(GONE),
+            Err(_) => name == LOCK || name == FAILED || name.starts_with(GONE),
         };
         if !stays {
             // First of all it is not found any more, so that nobody takes a part for the whole.
@@ -44,16 +44,19 @@ pub(crate) fn collect(kept: &Kept, sandboxes: &Path, most: usize) -> io::Result<
 }
 
 impl Kept {
+    /// Whether so little of the disk is free that nothing is kept.
+    pub(crate) fn is_short(&self) -> bool {
+        // It may not be there yet.
+        let place = self.folder.parent().unwrap_or(&self.folder);
+        let least = |blocks: u64| blocks / 100 * u64::from(self.leave_free);
+        rustix::fs::statvfs(place).is_ok_and(|disk| disk.f_bavail < least(disk.f_blocks))
+    }
+
     /// Takes its name from a folder that is to be removed.
     pub(super) fn set_aside(&self, name: &str) -> io::Result<()> {
         let random = getrandom::u64().map_err(io::Error::other)?;
         fs::rename(self.folder.join(name), self.folder.join(format!("{GONE}{random:016x}")))
     }
-}
-
-/// Whether less than a twentieth of the disk is free: nothing is kept then.
-pub(crate) fn is_short(folder: &Path) -> bool {
-    rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail < disk.f_blocks / 20)
 }
 
 #[cfg(test)]
@@ -81,7 +84,7 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let sandboxes = top.path().join("sandboxes");
         fs::create_dir_all(sandboxes.join("one")).unwrap();
-        let kept = Kept::beside(&sandboxes);
+        let kept = Kept::beside(&sandboxes, 0);
         collect(&kept, &sandboxes, MOST_UNUSED).unwrap();
         let used = keep(&kept, &top, 0);
         let base = kept.use_in(&sandboxes.join("one"), used).unwrap().unwrap();
@@ -99,6 +102,16 @@ mod tests {
         assert!(unused.iter().filter(|snapshot| is_kept(&kept, **snapshot)).count() <= MOST_UNUSED);
         assert!(!is_kept(&kept, SnapshotId([1; 32])), "the oldest goes first");
         assert!(!kept.folder.join("new-left-by-a-kill").exists());
+
+        // Why one could not be made is told until one is.
+        let full = Kept::beside(&sandboxes, 100);
+        assert!(full.is_short() && !kept.is_short());
+        assert_eq!(kept.last_failure(), None);
+        kept.note_failure(&"ä".repeat(5000)).unwrap();
+        collect(&kept, &sandboxes, 0).unwrap();
+        assert_eq!(kept.last_failure().unwrap().chars().count(), 1024);
+        let later = keep(&kept, &top, 7);
+        assert!(kept.last_failure().is_none() && is_kept(&kept, later));
 
         // One of whom it cannot be told is left to those who lie over it.
         let record = kept.path(used).join(RECORD);

@@ -67,13 +67,12 @@ impl Over {
         Self::new(wanted, notes, way, Some(to)).await.ok()
     }
 
-    /// Fills a sandbox in which nothing ever runs, and has its workspace kept. `None`: the sandbox
-    /// does not show exactly what it was given, so that nobody could tell later what changed.
+    /// Fills a sandbox in which nothing ever runs, and has its workspace kept.
     pub(super) async fn make(
         wanted: Wanted<'_>,
         bases: &dyn Bases,
         workspace: Listing,
-    ) -> Result<Option<Self>, MakeError> {
+    ) -> Result<Self, MakeError> {
         let Wanted { provider, spec, snapshots, snapshot, .. } = wanted;
         let plain = SandboxSpec {
             allow_missing: spec.allow_missing.clone(),
@@ -97,15 +96,13 @@ impl Over {
         // The root itself is the sandbox's own.
         if shown.entries() != tree.workspace.entries() {
             let _ = provider.destroy(&handle).await;
-            return Ok(None);
+            return Err(MakeError::Shown);
         }
         let notes = Notes::seal(wanted, &tree.workspace, &filler.memory)?;
         bases.keep(&handle, snapshot, wanted.lineage, notes.bytes.clone()).await?;
         let to = whole(snapshots, snapshot, wanted.seed).await?.workspace;
-        let Some(way) = Difference::between(&tree.workspace, &to).map(|way| way.way(&to)) else {
-            return Ok(None);
-        };
-        Ok(Some(Self::new(wanted, notes, way, Some(to)).await?))
+        let way = Difference::between(&tree.workspace, &to).ok_or(MakeError::Seed)?.way(&to);
+        Ok(Self::new(wanted, notes, way, Some(to)).await?)
     }
 
     /// `to` is the workspace, if it was read already.
@@ -168,7 +165,8 @@ fn bound(base: SnapshotId, head: &[u8]) -> Vec<u8> {
     [base.0.as_slice(), head].concat()
 }
 
-/// Why there is nothing to lie over. Nobody is told: a sandbox that is filled instead says more.
+/// Why there is nothing to lie over. A sandbox that is filled instead says more, if it is the
+/// snapshot's fault.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MakeError {
     #[error(transparent)]
@@ -179,4 +177,9 @@ pub(super) enum MakeError {
     Sandbox(#[from] SandboxError),
     #[error("its notes cannot be sealed")]
     Seal,
+    /// Nobody could tell later what changed.
+    #[error("a sandbox of this host does not show the workspace exactly as it was saved")]
+    Shown,
+    #[error("what checkpoints leave out takes an attribute of a folder away")]
+    Seed,
 }

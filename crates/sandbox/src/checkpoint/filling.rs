@@ -1,10 +1,9 @@
 //! How a sandbox comes to hold a snapshot: filled from nothing, or over files that are there.
 
 use moat_core::{RunId, SnapshotId};
-use moat_snapshot::{Listing, RootName, Snapshots, Tree};
+use moat_snapshot::{Listing, LoadError, RootName, Snapshots, Tree};
 
 use super::base::Over;
-use super::restore::beside;
 use super::{RestoreError, SkipRules};
 use crate::{Provider, Root, SandboxSpec};
 
@@ -87,11 +86,17 @@ impl Filling {
         if !is_large(&own) {
             return Ok(None);
         }
-        let _turn = bases.turn().await;
+        let Some(_turn) = bases.turn().await else { return Ok(None) };
         if let Some(over) = Over::near(wanted, bases).await {
             return Ok(Some(over));
         }
-        Ok(Over::make(wanted, bases, own).await.ok().flatten())
+        match Over::make(wanted, bases, own).await {
+            Ok(over) => Ok(Some(over)),
+            Err(error) => {
+                bases.failed(error.to_string()).await;
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -104,7 +109,7 @@ pub(super) async fn whole(
     let mut tree = snapshots.load(snapshot).await?;
     if let Some(seed) = seed {
         let seed = snapshots.load_root(seed, RootName::Workspace).await?;
-        tree.workspace = beside(&tree.workspace, &seed)?;
+        tree.workspace = tree.workspace.beside(&seed).map_err(LoadError::Invalid)?;
     }
     Ok(tree)
 }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use moat_core::SnapshotId;
-use moat_snapshot::{Entry, Listing, LoadError, Node, Tree};
+use moat_snapshot::{Listing, LoadError, Node, Tree};
 use tokio::task::JoinSet;
 
 use super::base::{Over, Rest};
@@ -15,20 +15,6 @@ use crate::{FileKind, Root, ScanEntry};
 
 /// Paths that are removed at a time.
 const SIDE_BY_SIDE: usize = 8;
-
-/// A listing with the paths of another beside its own, which win.
-pub(super) fn beside(listing: &Listing, other: &Listing) -> Result<Listing, RestoreError> {
-    let mut entries = listing.entries().to_vec();
-    let added = other.entries().iter().filter(|entry| {
-        // Where the run put something else than a folder above it, there is no place for it.
-        let above = entry.path.ancestors().skip(1).filter_map(|path| listing.get(path));
-        let mut blocked = above.filter(|above| above.node != Node::Dir);
-        listing.get(&entry.path).is_none() && blocked.next().is_none()
-    });
-    entries.extend(added.cloned());
-    let invalid = |error| RestoreError::Load(LoadError::Invalid(error));
-    Listing::from_entries(listing.root().clone(), entries).map_err(invalid)
-}
 
 /// What is still being read of the snapshot that a sandbox was filled from.
 pub(super) struct Resting {
@@ -126,9 +112,8 @@ impl Checkpointer {
         let read = resting.reading.join_next().await;
         let Some(Resting { snapshot, home, .. }) = self.resting.take() else { return };
         let Some(Ok(Some(Rest { workspace, memory }))) = read else { return };
-        let skipped = |entry: &&Entry| !self.skips(Root::Workspace, &entry.path);
-        let shown = workspace.entries().iter().filter(skipped).cloned().collect();
-        if let Ok(workspace) = Listing::from_entries(workspace.root().clone(), shown) {
+        let shown = workspace.only(|path| !self.skips(Root::Workspace, path));
+        if let Ok(workspace) = shown {
             self.memory.take_workspace(memory);
             self.last = Some(Last { snapshot, shown: Tree { workspace, home } });
         }

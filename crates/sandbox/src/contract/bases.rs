@@ -13,8 +13,11 @@ use super::SandboxError;
 #[async_trait]
 pub trait Bases: Send + Sync {
     /// Waits until nobody else of this process makes one, so that several who need the same do not
-    /// each make it.
-    async fn turn(&self) -> MutexGuard<'_, ()>;
+    /// each make it. `None`: this host turned out not to be able to, and nothing is to be made.
+    async fn turn(&self) -> Option<MutexGuard<'_, ()>>;
+
+    /// Takes note of why one could not be made, for those who wonder why sandboxes are filled.
+    async fn failed(&self, reason: String);
 
     /// The one of this very snapshot; else the latest of the same lineage; else none.
     async fn find(&self, snapshot: SnapshotId, lineage: RunId) -> Option<SnapshotId>;

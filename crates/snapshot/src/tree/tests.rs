@@ -50,3 +50,38 @@ fn names_of_one_file_have_to_agree() {
         assert!(matches!(listing(wrong), Err(InvalidTree::Links { .. })));
     }
 }
+
+#[test]
+fn names_of_one_file_are_tied_to_those_that_are_there() {
+    let tied = |path: &str| Some(LinkGroup::of(Path::new(path)));
+    let links = |listing: &Listing| -> Vec<_> {
+        let link = |entry: &Entry| match entry.node {
+            Node::File { link, .. } => Some((entry.path.to_str().unwrap().to_owned(), link)),
+            _ => None,
+        };
+        listing.entries().iter().filter_map(link).collect()
+    };
+    let whole = vec![
+        entry("a", Node::Dir),
+        entry("a/1", file(1, tied("a/1"))),
+        entry("b", file(1, tied("a/1"))),
+        entry("c", file(1, tied("a/1"))),
+    ];
+    let whole = listing(whole).unwrap();
+    assert_eq!(whole.only(|_| true).unwrap(), whole);
+    let left = whole.only(|path| !path.starts_with("a")).unwrap();
+    assert_eq!(links(&left), [("b".to_owned(), tied("b")), ("c".to_owned(), tied("b"))]);
+    let left = whole.only(|path| path == Path::new("b")).unwrap();
+    assert_eq!(links(&left), [("b".to_owned(), None)]);
+    assert!(whole.only(|path| path != Path::new("a")).is_err(), "its folder is not there");
+
+    // What is here already takes no name of the other's file with it.
+    let own = listing(vec![entry("b", file(2, None)), entry("d", file(2, None))]).unwrap();
+    let both = own.beside(&whole).unwrap();
+    let expected = [("a/1", tied("a/1")), ("b", None), ("c", tied("a/1")), ("d", None)];
+    assert_eq!(links(&both), expected.map(|(path, link)| (path.to_owned(), link)));
+    let own = listing(vec![entry("a", file(2, None)), entry("b", file(2, None))]).unwrap();
+    let both = own.beside(&whole).unwrap();
+    let expected = [("a", None), ("b", None), ("c", None)];
+    assert_eq!(links(&both), expected.map(|(path, link)| (path.to_owned(), link)));
+}

@@ -97,16 +97,40 @@ pub(crate) fn write_file(path: &CStr, mode: u32, content: &[u8]) -> Result<(), E
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
     // SAFETY: the path ends with a zero byte.
     let fd = check(unsafe { libc::open(path.as_ptr(), flags, mode) })?;
-    let mut done = Ok(());
-    if !content.is_empty() {
-        // SAFETY: the buffer is live and of the given length.
-        let written = unsafe { libc::write(fd, content.as_ptr().cast(), content.len()) };
-        if written != content.len() as isize {
-            done = Err(Errno::last());
-        }
-    }
+    let done = if content.is_empty() { Ok(()) } else { write(fd, content) };
     close(fd);
     done
+}
+
+/// Opens a file beneath a folder.
+pub(crate) fn open_at(folder: c_int, path: &CStr, flags: c_int) -> Result<c_int, Errno> {
+    let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    // SAFETY: the path ends with a zero byte; nothing is made, so no mode is looked at.
+    check(unsafe { libc::openat(folder, path.as_ptr(), flags) })
+}
+
+/// Gives something beneath a folder another name there.
+pub(crate) fn rename_at(folder: c_int, from: &CStr, to: &CStr) -> Result<(), Errno> {
+    // SAFETY: both texts end with a zero byte.
+    check(unsafe { libc::renameat(folder, from.as_ptr(), folder, to.as_ptr()) }).map(|_| ())
+}
+
+/// Writes all of it.
+pub(crate) fn write(fd: c_int, content: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the buffer is live and of the given length.
+    let written = unsafe { libc::write(fd, content.as_ptr().cast(), content.len()) };
+    if written == content.len() as isize { Ok(()) } else { Err(Errno::last()) }
+}
+
+/// Reads one byte; `None`: there is none.
+pub(crate) fn read_byte(fd: c_int) -> Result<Option<u8>, Errno> {
+    let mut byte = 0_u8;
+    // SAFETY: there is room for one byte.
+    match unsafe { libc::read(fd, (&raw mut byte).cast(), 1) } {
+        1 => Ok(Some(byte)),
+        0 => Ok(None),
+        _ => Err(Errno::last()),
+    }
 }
 
 pub(crate) fn symlink(target: &CStr, path: &CStr) -> Result<(), Errno> {
