@@ -27,6 +27,7 @@ pub(super) struct Over {
     pub(super) base: SnapshotId,
     pub(super) way: Way,
     pub(super) home: Listing,
+    /// Computes for long between what it waits for.
     pub(super) rest: BoxFuture<'static, Option<Rest>>,
 }
 
@@ -117,12 +118,12 @@ impl Over {
         let (base, made) = (notes.base, way.made.clone());
         let key = snapshots.sealing_key(PURPOSE);
         let rest = async move {
-            let memory = tokio::task::spawn_blocking(move || notes.open(&key, &made)).await;
+            let memory = notes.open(&key, &made).unwrap_or_default();
             let workspace = match to {
                 Some(workspace) => workspace,
                 None => snapshots.load_root(snapshot, RootName::Workspace).await.ok()?,
             };
-            Some(Rest { workspace, memory: memory.ok().flatten().unwrap_or_default() })
+            Some(Rest { workspace, memory })
         };
         Ok(Self { base, way, home, rest: Box::pin(rest) })
     }

@@ -100,7 +100,9 @@ impl Checkpointer {
         tokio::try_join!(filler.put(Root::Workspace, way.entries), filler.fill(Root::Home, &home),)?;
         let home = self.look_home(&home).await?;
         let mut reading = JoinSet::new();
-        reading.spawn(rest);
+        // Beside what uses the sandbox from now on, which is not to wait for it.
+        let runtime = tokio::runtime::Handle::current();
+        reading.spawn_blocking(move || runtime.block_on(rest));
         self.resting = Some(Resting { snapshot, home, reading });
         Ok(())
     }
