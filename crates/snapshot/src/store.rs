@@ -19,6 +19,10 @@ use known::Known;
 /// How many blobs are asked for at a time.
 const SIDE_BY_SIDE: usize = 16;
 
+/// Blobs of a list that are gone through before the next ones are looked at, so that what waits for
+/// its turn takes little memory.
+const AT_A_TIME: usize = 1000;
+
 /// Snapshots of one tenant in one blob store. Cloning is cheap; clones share what is known to be
 /// stored.
 #[derive(Clone)]

@@ -17,6 +17,8 @@ const INLINE: u64 = 256 * 1024;
 const BATCH_BYTES: u64 = 2 * 1024 * 1024;
 /// Entries in one batch.
 const BATCH_ENTRIES: usize = 2000;
+/// Large files that are written before the next ones are looked at: each takes some thousand bytes.
+const LARGE_AT_A_TIME: usize = 1000;
 /// Bytes of one write into a large file.
 const CHUNK: usize = 1024 * 1024;
 /// Zeroes of so many bytes are left out.
@@ -46,13 +48,15 @@ impl Filler<'_> {
             large.extend(batch.iter().filter(|(_, file)| is_large(*file)));
             guest.apply(root, &self.with_contents(batch).await?).await?;
         }
-        let writes = large.into_iter().filter_map(|(entry, file)| {
-            file.map(|(content, size)| self.write_large(root, &entry.path, content, size))
-        });
-        stream::iter(writes.collect::<Vec<_>>())
-            .buffer_unordered(SIDE_BY_SIDE)
-            .try_collect::<()>()
-            .await?;
+        for some in large.chunks(LARGE_AT_A_TIME) {
+            let writes = some.iter().filter_map(|(entry, file)| {
+                file.map(|(content, size)| self.write_large(root, &entry.path, content, size))
+            });
+            stream::iter(writes.collect::<Vec<_>>())
+                .buffer_unordered(SIDE_BY_SIDE)
+                .try_collect::<()>()
+                .await?;
+        }
         let mut start = 0;
         // Folders get their times last of all, after the last batch that touches what is in them.
         let done: Vec<_> = finish_order(entries);

@@ -10,6 +10,8 @@ use crate::{FileKind, GuestError, Root, ScanEntry};
 
 /// Files that are read at a time.
 const SIDE_BY_SIDE: usize = 8;
+/// Files that are gone through before the next ones are looked at: each takes some thousand bytes.
+const AT_A_TIME: usize = 1000;
 /// Bytes that are asked for at a time; a file up to this size is held in memory whole.
 const CHUNK: u32 = 1024 * 1024;
 /// How often a file is read that changes meanwhile.
@@ -46,19 +48,21 @@ impl Checkpointer {
         }
         check_total(&changed)?;
 
-        let reads = changed.into_iter().map(|entry| self.read_settled(root, entry));
-        let reads: Vec<_> = stream::iter(reads.collect::<Vec<_>>())
-            .buffer_unordered(SIDE_BY_SIDE)
-            .try_collect()
-            .await?;
         let mut new_bytes = 0;
-        for (entry, put) in reads {
-            let facts = Facts::of(&entry.stat);
-            new_bytes += if put.new { put.size } else { 0 };
-            for other in others.get(&entry.stat.inode).into_iter().flatten() {
-                self.memory.learn(root, other.path.clone(), facts, put.content);
+        for some in changed.chunks(AT_A_TIME) {
+            let reads = some.iter().map(|entry| self.read_settled(root, entry));
+            let reads: Vec<_> = stream::iter(reads.collect::<Vec<_>>())
+                .buffer_unordered(SIDE_BY_SIDE)
+                .try_collect()
+                .await?;
+            for (entry, put) in reads {
+                let facts = Facts::of(&entry.stat);
+                new_bytes += if put.new { put.size } else { 0 };
+                for other in others.get(&entry.stat.inode).into_iter().flatten() {
+                    self.memory.learn(root, other.path.clone(), facts, put.content);
+                }
+                self.memory.learn(root, entry.path.clone(), facts, put.content);
             }
-            self.memory.learn(root, entry.path.clone(), facts, put.content);
         }
         Ok(new_bytes)
     }

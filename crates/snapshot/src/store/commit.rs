@@ -5,7 +5,7 @@ use std::path::Path;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use moat_core::{BlobId, SnapshotId};
 
-use super::{SIDE_BY_SIDE, Snapshots};
+use super::{AT_A_TIME, SIDE_BY_SIDE, Snapshots};
 use crate::node::{FolderNode, encode_root};
 use crate::tree::{Entry, Listing, Meta, Node, Tree, parent_of};
 use crate::{CommitError, RootName};
@@ -71,16 +71,23 @@ impl Snapshots {
 
     /// Every content is in the store, whole.
     async fn check_contents(&self, tree: &Tree) -> Result<(), CommitError> {
-        let unknown =
-            tree.workspace.entries().iter().chain(tree.home.entries()).filter_map(|entry| {
-                match entry.node {
-                    Node::File { content, size, .. } if !self.has(content, size) => {
-                        Some(self.check_content(entry, content, size))
-                    }
-                    _ => None,
-                }
-            });
-        stream::iter(unknown.collect::<Vec<_>>()).buffer_unordered(SIDE_BY_SIDE).try_collect().await
+        let files = tree.workspace.entries().iter().chain(tree.home.entries());
+        let unknown = files.filter_map(|entry| match entry.node {
+            Node::File { content, size, .. } if !self.has(content, size) => {
+                Some((entry, content, size))
+            }
+            _ => None,
+        });
+        for some in unknown.collect::<Vec<_>>().chunks(AT_A_TIME) {
+            let checks = some
+                .iter()
+                .map(|(entry, content, size)| self.check_content(entry, *content, *size));
+            stream::iter(checks.collect::<Vec<_>>())
+                .buffer_unordered(SIDE_BY_SIDE)
+                .try_collect::<()>()
+                .await?;
+        }
+        Ok(())
     }
 
     fn has(&self, content: BlobId, size: u64) -> bool {

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use moat_core::{BlobId, SnapshotId};
 
-use super::{SIDE_BY_SIDE, Snapshots};
+use super::{AT_A_TIME, SIDE_BY_SIDE, Snapshots};
 use crate::node::{FolderEntry, MAX_FOLDER_BYTES, MAX_ROOT_BYTES, decode_folder, decode_root};
 use crate::tree::{Entry, Listing, MAX_ENTRIES, MAX_PATH, Meta, Tree};
 use crate::{InvalidTree, LoadError, NodeError, RootName};
@@ -52,21 +52,25 @@ impl Snapshots {
     pub async fn verify(&self, snapshot: SnapshotId) -> Result<Tree, LoadError> {
         let tree = self.load(snapshot).await?;
         let contents = tree.workspace.entries().iter().chain(tree.home.entries());
-        let checks = contents.filter_map(|entry| match entry.node {
-            crate::Node::File { content, size, .. } => Some(async move {
-                let found = self.blobs.verify(content).await?;
-                if found == size {
-                    Ok(())
-                } else {
-                    Err(LoadError::Size { content, expected: size, found })
-                }
-            }),
+        let files = contents.filter_map(|entry| match entry.node {
+            crate::Node::File { content, size, .. } => Some((content, size)),
             _ => None,
         });
-        stream::iter(checks.collect::<Vec<_>>())
-            .buffer_unordered(SIDE_BY_SIDE)
-            .try_collect::<()>()
-            .await?;
+        for some in files.collect::<Vec<_>>().chunks(AT_A_TIME) {
+            let checks = some.iter().map(|(content, expected)| async move {
+                let (content, expected) = (*content, *expected);
+                let found = self.blobs.verify(content).await?;
+                if found == expected {
+                    Ok(())
+                } else {
+                    Err(LoadError::Size { content, expected, found })
+                }
+            });
+            stream::iter(checks.collect::<Vec<_>>())
+                .buffer_unordered(SIDE_BY_SIDE)
+                .try_collect::<()>()
+                .await?;
+        }
         Ok(tree)
     }
 
