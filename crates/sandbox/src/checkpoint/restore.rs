@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use moat_core::SnapshotId;
 use moat_snapshot::{Listing, LoadError, Node, Tree};
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 
 use super::base::{Over, Rest};
 use super::fill::Filler;
@@ -21,8 +21,8 @@ pub(super) struct Resting {
     snapshot: SnapshotId,
     /// How the sandbox shows it.
     home: Listing,
-    /// Ends with this.
-    reading: JoinSet<Option<Rest>>,
+    /// Nothing is read any more once this is dropped.
+    reading: oneshot::Receiver<Option<Rest>>,
 }
 
 impl Checkpointer {
@@ -99,10 +99,16 @@ impl Checkpointer {
         let filler = Filler { checkpointer: self, snapshot };
         tokio::try_join!(filler.put(Root::Workspace, way.entries), filler.fill(Root::Home, &home),)?;
         let home = self.look_home(&home).await?;
-        let mut reading = JoinSet::new();
         // Beside what uses the sandbox from now on, which is not to wait for it.
+        let (mut sender, reading) = oneshot::channel();
         let runtime = tokio::runtime::Handle::current();
-        reading.spawn_blocking(move || runtime.block_on(rest));
+        let read = async move {
+            tokio::select! {
+                rest = rest => drop(sender.send(rest)),
+                () = sender.closed() => {}
+            }
+        };
+        tokio::task::spawn_blocking(move || runtime.block_on(read));
         self.resting = Some(Resting { snapshot, home, reading });
         Ok(())
     }
@@ -111,9 +117,9 @@ impl Checkpointer {
     /// fails, the checkpoint that comes next reads every file and stores what is missing.
     pub(super) async fn settle(&mut self) {
         let Some(resting) = &mut self.resting else { return };
-        let read = resting.reading.join_next().await;
+        let read = (&mut resting.reading).await;
         let Some(Resting { snapshot, home, .. }) = self.resting.take() else { return };
-        let Some(Ok(Some(Rest { workspace, memory }))) = read else { return };
+        let Ok(Some(Rest { workspace, memory })) = read else { return };
         let shown = workspace.only(|path| !self.skips(Root::Workspace, path));
         if let Ok(workspace) = shown {
             self.memory.take_workspace(memory);
