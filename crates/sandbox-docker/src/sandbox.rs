@@ -76,14 +76,14 @@ impl Sandbox for DockerSandbox {
         if self.handle.is_bridged() {
             return Err(unsupported("give access to its network: it is reached through a bridge"));
         }
-        Ok(network_sockets(self.knock().await?, self.epoch).await?)
+        Ok(network_sockets(self.knock().await?, self.guest.nonce(), self.epoch).await?)
     }
 
     async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, SandboxError> {
         if self.handle.is_bridged() {
             return reach::connect_inside(&self.shared.engine, self.handle.id(), port).await;
         }
-        Ok(connect_inside(self.knock().await?, self.epoch, port).await?)
+        Ok(connect_inside(self.knock().await?, self.guest.nonce(), self.epoch, port).await?)
     }
 
     async fn metered(&self) -> Result<Metered, SandboxError> {

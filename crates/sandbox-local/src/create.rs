@@ -10,7 +10,7 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 
 use moat_core::SandboxLimits;
-use moat_guest::{FolderJob, FolderJobReport, GuestConfig, RawBytes, RootPaths};
+use moat_guest::{GuestConfig, RawBytes, RootPaths};
 use moat_sandbox::environment::{self, Circumstances};
 use moat_sandbox::network::NetworkPlan;
 use moat_sandbox::roster::{ImageAccounts, Roster};
@@ -20,9 +20,9 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::bases;
 use crate::capabilities::kept_by_root;
+use crate::clear::clear;
 use crate::fences::Fence;
 use crate::folder::{Folder, Record};
-use crate::folder_job::{self, Confinement};
 use crate::identity::Identity;
 use crate::image::{self, OpenImage};
 use crate::launcher::{StepFailed, launch};
@@ -34,6 +34,7 @@ use crate::process::ProcessId;
 use crate::root::{self, ImageRoot, NETWORK_FD, OUTPUTS_FD, Parts};
 use crate::system;
 use crate::trust::HostTrust;
+use crate::users;
 
 use claim::{Claim, claim};
 
@@ -59,6 +60,7 @@ pub(crate) struct Newborn {
     process: ProcessId,
     notes: Vec<SandboxNote>,
     prepared: Arc<Prepared>,
+    missing: BTreeSet<Fence>,
     /// Taken out when somebody takes charge of the sandbox.
     folder: Option<Folder>,
 }
@@ -87,7 +89,7 @@ impl Drop for Newborn {
         let Some(folder) = self.folder.take() else { return };
         end(&self.process);
         // What cannot be removed now is left to the reaper.
-        let _ = folder.remove(|path| clear(&self.prepared, path));
+        let _ = folder.remove(|path| clear(&self.prepared, &self.missing, path));
     }
 }
 
@@ -103,16 +105,23 @@ pub(crate) fn end(process: &ProcessId) -> bool {
 }
 
 /// Makes a folder, and a sandbox in it that lacks the fences `missing`. Where the host lends ids in
-/// its tables and then does not, it is made as if there were none.
+/// its tables and then none of them, it is made as if there were none.
 pub(crate) fn create(
     place: &Place<'_>,
     spec: &SandboxSpec,
     missing: &BTreeSet<Fence>,
 ) -> Result<Newborn, StepFailed> {
+    let prepared = place.prepared;
     match make(place, spec, missing) {
-        Err(StepFailed { no_ids: Some(why), .. }) => {
-            place.prepared.lending.give_up(*why);
-            make(place, spec, missing)
+        Err(failed) if failed.no_ids.is_some() => {
+            let all = || match prepared.lending.found() {
+                Ok(ids) => users::try_all(prepared, ids),
+                Err(_) => Ok(()),
+            };
+            match prepared.lending.were_refused(all) {
+                true => make(place, spec, missing),
+                false => Err(failed),
+            }
         }
         made => made,
     }
@@ -136,11 +145,12 @@ fn make(
     match started {
         Ok((process, notes)) => {
             let prepared = Arc::clone(place.prepared);
-            Ok(Newborn { id, process, notes, prepared, folder: Some(folder) })
+            let missing = missing.clone();
+            Ok(Newborn { id, process, notes, prepared, missing, folder: Some(folder) })
         }
         Err(failed) => {
             // What cannot be removed now is left to the reaper.
-            let _ = folder.remove(|path| clear(place.prepared, path));
+            let _ = folder.remove(|path| clear(place.prepared, missing, path));
             Err(failed)
         }
     }
@@ -220,25 +230,6 @@ impl Cast {
         self.roster
             .homes()
             .try_for_each(|(name, uid)| folder.furnish_home(&self.identity, name, uid))
-    }
-}
-
-/// Removes what of an ended sandbox's folder belongs to ids that the host lends: from within a
-/// namespace in which there is nothing but that folder.
-pub(crate) fn clear(prepared: &Prepared, folder: &Path) -> io::Result<()> {
-    let Ok(ids) = prepared.lending.ids() else {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    };
-    let identity = Identity::lent(ids.everything());
-    // What the host lacks was allowed to be missing, or there would be no sandbox here.
-    let missing = prepared.lacking();
-    let confinement = Confinement { prepared, identity: &identity, missing: &missing };
-    let job = folder_job::start(&confinement, folder, FolderJob::Clear);
-    match job.map_err(io::Error::other)?.finish(&mut io::empty())? {
-        Ok(FolderJobReport::Done { .. }) => Ok(()),
-        Ok(FolderJobReport::Failed { errno, .. }) => Err(io::Error::from_raw_os_error(errno)),
-        Ok(FolderJobReport::Refused { reason, .. }) => Err(io::Error::other(reason)),
-        Err(failed) => Err(io::Error::other(failed)),
     }
 }
 

@@ -161,12 +161,20 @@ impl Folder {
     /// Takes hold of a folder. `None`: somebody else has it.
     pub(crate) fn hold(path: &Path) -> io::Result<Option<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let held = rustix::fs::open(path, flags, Mode::empty())?;
+        Self::lock(path, rustix::fs::open(path, flags, Mode::empty())?)
+    }
+
+    /// Takes hold of a folder that was opened.
+    fn lock(path: &Path, held: rustix::fd::OwnedFd) -> io::Result<Option<Self>> {
         match flock(&held, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { path: path.to_owned(), held })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
         }
+        // Since it was opened somebody may have removed it, and another have made one of its name.
+        let (here, there) = (rustix::fs::fstat(&held)?, rustix::fs::lstat(path)?);
+        let is_it = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino);
+        Ok(is_it.then(|| Self { path: path.to_owned(), held }))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -224,10 +232,18 @@ pub(crate) fn read_record(path: &Path) -> Option<Record> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Connects to the guest whose folder this is, who may be hostile.
-pub(crate) async fn connect(path: &Path) -> io::Result<tokio::net::UnixStream> {
+/// Connects to the guest, who may be hostile, of the sandbox whose folder this is and whose first
+/// process that one. Where another has its name by now, nobody is told anything.
+pub(crate) async fn connect(
+    path: &Path,
+    process: &ProcessId,
+) -> io::Result<tokio::net::UnixStream> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = rustix::fs::open(path, flags, Mode::empty())?;
+    let record = read_record(Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())));
+    if record.is_none_or(|record| record.process != *process) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "another sandbox has its name"));
+    }
     tokio::net::UnixStream::connect(socket_address(folder.as_raw_fd())).await
 }
 
@@ -276,5 +292,41 @@ fn give(path: &Path, owner: Option<u32>) -> io::Result<()> {
     match owner {
         Some(owner) => chown(path, Some(owner), Some(owner)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between opening a folder and taking hold of it, it may be removed and its name given away.
+    #[test]
+    fn a_folder_that_has_lost_its_name_is_not_held() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("0123456789abcdef");
+        fs::create_dir(&path).unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let open = || rustix::fs::open(&path, flags, Mode::empty()).unwrap();
+        let (first, old) = (open(), open());
+        assert!(Folder::lock(&path, first).unwrap().is_some());
+        // Kept elsewhere, so that the new one cannot have its number.
+        fs::rename(&path, top.path().join("elsewhere")).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(Folder::lock(&path, old).unwrap().is_none());
+        assert!(Folder::hold(&path).unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn only_the_sandbox_that_is_meant_is_spoken_to() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::create(top.path(), "0123456789abcdef").unwrap();
+        let _listener = folder.listen().unwrap();
+        let process = ProcessId::of(std::process::id() as i32).unwrap();
+        let other = ProcessId::of(std::os::unix::process::parent_id() as i32).unwrap();
+        let refused = connect(folder.path(), &process).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound, "nobody is known");
+        folder.write_record(&Record { process: process.clone() }).unwrap();
+        connect(folder.path(), &process).await.unwrap();
+        assert!(connect(folder.path(), &other).await.is_err());
     }
 }

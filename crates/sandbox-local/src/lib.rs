@@ -13,6 +13,7 @@
 
 mod bases;
 mod capabilities;
+mod clear;
 mod create;
 mod fences;
 mod folder;

@@ -1,3 +1,7 @@
+mod end;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -15,13 +19,14 @@ use tokio::sync::MutexGuard;
 use crate::bases::{self, Kept, KeptWorkspaces};
 use crate::create::{self, Newborn, Place};
 use crate::fences::{Fence, FenceState, FenceStatus, Probe, probe_all};
-use crate::folder::{self, Folder, Record};
+use crate::folder::{self, Record};
 use crate::handle::Handle;
 use crate::identity::{IMAGE_BASE, Identity, can_map_ranges};
 use crate::launcher::StepFailed;
 use crate::limits::{self, LimitStatus};
 use crate::options::LocalOptions;
 use crate::prepared::Prepared;
+use crate::process::ProcessId;
 use crate::reap;
 use crate::sandbox::LocalSandbox;
 use crate::users::{self, UsersStatus};
@@ -181,7 +186,7 @@ impl Provider for LocalProvider {
         let wanted = spec.clone();
         let (newborn, missing) = self.apart(move |shared| shared.make(&wanted)).await?;
         let path = self.shared.sandboxes.join(newborn.id());
-        let guest = connect(&path, spec.epoch).await?;
+        let guest = connect(&path, newborn.process(), spec.epoch).await?;
         let handle = Handle::new(newborn.id(), newborn.process().clone(), missing)
             .with_notes(newborn.notes());
         let sandbox = LocalSandbox::new(&handle, guest, path, spec.epoch)?;
@@ -199,7 +204,7 @@ impl Provider for LocalProvider {
             return Ok(None);
         }
         let path = self.shared.sandboxes.join(handle.id());
-        match connect(&path, epoch).await {
+        match connect(&path, handle.process(), epoch).await {
             Ok(guest) => Ok(Some(Box::new(LocalSandbox::new(&handle, guest, path, epoch)?))),
             // It ended between the look and the knock, or is just ending: a process that was killed
             // lets go of its socket a moment before it is gone.
@@ -260,8 +265,12 @@ impl Bases for LocalProvider {
     }
 }
 
-async fn connect(path: &Path, epoch: Epoch) -> Result<GuestClient, SandboxError> {
-    let stream = folder::connect(path)
+async fn connect(
+    path: &Path,
+    process: &ProcessId,
+    epoch: Epoch,
+) -> Result<GuestClient, SandboxError> {
+    let stream = folder::connect(path, process)
         .await
         .map_err(|error| GuestError::Disconnected(format!("its socket: {error}")))?;
     Ok(GuestClient::connect(GuardedStream::new(stream), epoch).await?)
@@ -373,14 +382,6 @@ impl Shared {
         process.is_none_or(|process| process.wait(patience))
     }
 
-    /// Removes the folder of a sandbox that has ended.
-    fn remove(&self, folder: Folder) -> std::io::Result<()> {
-        folder.remove(|path| {
-            let prepared = self.prepared().map_err(std::io::Error::other)?;
-            create::clear(prepared, path)
-        })
-    }
-
     /// Whether sandboxes can lie over workspaces that are kept, as far as is known.
     fn lays_over(&self) -> bool {
         self.why_filled().is_none()
@@ -412,61 +413,6 @@ impl Shared {
     fn kept(&self) -> Kept {
         Kept::beside(&self.sandboxes, self.options.workspaces_leave_free)
     }
-
-    /// Ends a sandbox and keeps its workspace.
-    fn keep(
-        &self,
-        handle: &Handle,
-        snapshot: SnapshotId,
-        lineage: RunId,
-        notes: &[u8],
-    ) -> Result<(), SandboxError> {
-        let gone = || setup("keep a workspace", "its sandbox is gone");
-        let record = self.record(handle).ok_or_else(gone)?;
-        if !create::end(&record.process) {
-            return Err(setup("end the sandbox", "its first process does not die"));
-        }
-        let path = self.sandboxes.join(handle.id());
-        let keep = || -> std::io::Result<()> {
-            let Some(folder) = Folder::hold(&path)? else {
-                return Err(std::io::ErrorKind::NotFound.into());
-            };
-            let kept = self.kept();
-            let owners_from = owners_from(handle)?;
-            let workspace = path.join(folder::WORKSPACE);
-            let done = kept.keep(&workspace, snapshot, (lineage, owners_from), notes);
-            self.remove(folder)?;
-            done?;
-            // One that is not needed may stay a little longer.
-            let _ = self.collect(self.most_unused());
-            Ok(())
-        };
-        keep().map_err(|error| setup("keep a workspace", error))
-    }
-
-    fn destroy(&self, handle: &Handle) -> Result<(), SandboxError> {
-        let path = self.sandboxes.join(handle.id());
-        let Some(record) = self.record(handle) else { return Ok(()) };
-        if !create::end(&record.process) {
-            return Err(setup("end the sandbox", "its first process does not die"));
-        }
-        let remove = || -> std::io::Result<()> {
-            match Folder::hold(&path) {
-                Ok(Some(folder)) => self.remove(folder)?,
-                // A reaper is at it.
-                Ok(None) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            Ok(())
-        };
-        remove().map_err(|error| setup(&format!("remove `{}`", path.display()), error))
-    }
-}
-
-/// Owner 0 of the sandbox, on the host: where there are ranges of ids, they are named by theirs.
-fn owners_from(handle: &Handle) -> std::io::Result<u32> {
-    u32::from_str_radix(handle.id(), 16).map_err(std::io::Error::other)
 }
 
 fn names(fences: &BTreeSet<Fence>) -> Vec<String> {

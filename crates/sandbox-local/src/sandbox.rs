@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use crate::bases;
 use crate::folder;
 use crate::handle::Handle;
+use crate::process::ProcessId;
 
 /// A sandbox of this machine. Dropping it lets go of the connection.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct LocalSandbox {
     guest: Arc<GuestClient>,
     missing_fences: Vec<String>,
     notes: Vec<SandboxNote>,
+    /// Its first process.
+    process: ProcessId,
     /// Its folder on the host, where its guest answers.
     folder: PathBuf,
     /// Of whoever holds this.
@@ -39,6 +42,7 @@ impl LocalSandbox {
             guest: Arc::new(guest),
             missing_fences: handle.missing_fences().to_vec(),
             notes: handle.notes().to_vec(),
+            process: handle.process().clone(),
             folder,
             epoch,
         })
@@ -46,7 +50,7 @@ impl LocalSandbox {
 
     /// Another connection to the guest.
     async fn knock(&self) -> Result<UnixStream, SandboxError> {
-        let stream = folder::connect(&self.folder).await;
+        let stream = folder::connect(&self.folder, &self.process).await;
         Ok(stream.map_err(|error| GuestError::Disconnected(format!("its socket: {error}")))?)
     }
 }
@@ -74,11 +78,11 @@ impl Sandbox for LocalSandbox {
     }
 
     async fn network(&self) -> Result<NetworkSockets, SandboxError> {
-        Ok(network_sockets(self.knock().await?, self.epoch).await?)
+        Ok(network_sockets(self.knock().await?, self.guest.nonce(), self.epoch).await?)
     }
 
     async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, SandboxError> {
-        Ok(connect_inside(self.knock().await?, self.epoch, port).await?)
+        Ok(connect_inside(self.knock().await?, self.guest.nonce(), self.epoch, port).await?)
     }
 
     async fn metered(&self) -> Result<Metered, SandboxError> {

@@ -22,6 +22,8 @@ pub(crate) use map::{Line, People, SLICE, has};
 pub(crate) use programs::{MAP_IDS, MapFailed, Programs};
 use table::Owner;
 
+use crate::launcher::StepFailed;
+
 /// Bytes of a table of ids or users that are looked at.
 const MAX_TABLE: u64 = 4 << 20;
 
@@ -111,15 +113,31 @@ impl SubordinateIds {
         Ok(Self { uid, gid, uids, gids, programs })
     }
 
-    /// How many sandboxes can have ids that no other has.
-    pub(crate) fn slices(&self) -> u32 {
+    fn slices(&self) -> u32 {
         count(&self.uids).min(count(&self.gids))
     }
 
-    /// One of them; the number is taken modulo how many there are.
-    pub(crate) fn slice(&self, number: u32) -> Slice {
-        let number = number % self.slices().max(1);
+    fn slice(&self, number: u32) -> Slice {
         Slice { uids: nth(&self.uids, number), gids: nth(&self.gids, number) }
+    }
+
+    /// The slice that sandboxes in which there is nobody else have together once each of the others
+    /// is some sandbox's own. Where there is only one slice, it is somebody's own.
+    pub(crate) fn common(&self) -> Option<Slice> {
+        (self.slices() > 1).then(|| self.slice(0))
+    }
+
+    /// How many sandboxes can have ids that no other has.
+    pub(crate) fn own_slices(&self) -> u32 {
+        self.slices() - u32::from(self.slices() > 1)
+    }
+
+    /// The slices that sandboxes have for themselves, beginning anywhere.
+    pub(crate) fn own(&self, beginning: u32) -> impl Iterator<Item = Slice> {
+        let (all, own) = (self.slices(), self.own_slices());
+        let beginning = beginning % own.max(1);
+        let numbers = (beginning..own).chain(0..beginning);
+        numbers.map(move |number| self.slice(number + (all - own)))
     }
 
     /// The maps of a sandbox in which these people are.
@@ -171,10 +189,20 @@ impl Lending {
         }
     }
 
-    /// From now on there are none.
-    pub(crate) fn give_up(&self, why: NoIds) {
-        // Another thread may have found the same.
-        let _ = self.refused.set(why);
+    /// What the tables give, also once no sandbox is made with it any more: those that were can
+    /// only be removed with it.
+    pub(crate) fn found(&self) -> Result<&SubordinateIds, &NoIds> {
+        self.found.as_ref()
+    }
+
+    /// Some of the ids were refused. `all` tries them all: if they are refused as well, there are
+    /// none from now on, which is answered; otherwise it was about those, or about that moment.
+    pub(crate) fn were_refused(&self, all: impl FnOnce() -> Result<(), StepFailed>) -> bool {
+        if let Err(StepFailed { no_ids: Some(why), .. }) = all() {
+            // Another thread may have found the same.
+            let _ = self.refused.set(*why);
+        }
+        self.refused.get().is_some()
     }
 }
 

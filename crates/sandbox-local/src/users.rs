@@ -1,9 +1,10 @@
 //! Who there can be in sandboxes of this host, for `doctor`.
 
 use crate::identity::Identity;
-use crate::launcher::launch;
+use crate::launcher::{StepFailed, launch};
 use crate::plan::{Plan, Step};
 use crate::prepared::Prepared;
+use crate::subordinate::SubordinateIds;
 
 /// Whom users of a sandbox are on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,23 +35,20 @@ pub(crate) fn status(prepared: &Prepared, private: bool) -> UsersStatus {
         return UsersStatus { state, detail, remedy: String::new() };
     }
     if let Ok(ids) = prepared.lending.ids() {
-        let identity = Identity::lent(ids.everything());
-        let mut plan = Plan::new(&identity.namespaces(crate::fences::Fence::User.namespace()));
-        plan.push("become a user of the namespace", &identity.become_guest());
-        plan.push("end", &Step::Exit);
-        match launch(&prepared.launcher, &plan, &[]) {
-            Ok(_) => {
-                let slices = ids.slices();
-                let detail = format!("ids for {slices} sandboxes of their own; more share them");
+        match try_all(prepared, ids) {
+            Ok(()) => {
+                let slices = ids.own_slices();
+                let detail = format!(
+                    "ids for {slices} sandboxes of their own; further ones can have nobody else \
+                     in them"
+                );
                 return UsersStatus { state: UsersState::Lent, detail, remedy: String::new() };
             }
-            Err(failed) => match failed.no_ids {
-                Some(why) => prepared.lending.give_up(*why),
-                None => {
-                    let detail = failed.to_string();
-                    return UsersStatus { state: UsersState::One, detail, remedy: String::new() };
-                }
-            },
+            Err(failed) if !prepared.lending.were_refused(|| Err(failed.clone())) => {
+                let detail = failed.to_string();
+                return UsersStatus { state: UsersState::One, detail, remedy: String::new() };
+            }
+            Err(_) => {}
         }
     }
     let (detail, remedy) = match prepared.lending.ids() {
@@ -58,4 +56,13 @@ pub(crate) fn status(prepared: &Prepared, private: bool) -> UsersStatus {
         Ok(_) => Default::default(),
     };
     UsersStatus { state: UsersState::One, detail, remedy }
+}
+
+/// Has all of the ids that the host lends mapped, in a process that is thrown away.
+pub(crate) fn try_all(prepared: &Prepared, ids: &SubordinateIds) -> Result<(), StepFailed> {
+    let identity = Identity::lent(ids.everything());
+    let mut plan = Plan::new(&identity.namespaces(crate::fences::Fence::User.namespace()));
+    plan.push("become a user of the namespace", &identity.become_guest());
+    plan.push("end", &Step::Exit);
+    launch(&prepared.launcher, &plan, &[]).map(drop)
 }

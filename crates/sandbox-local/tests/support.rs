@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use moat_sandbox_local::{LocalOptions, LocalProvider, UsersState};
 
@@ -130,6 +130,52 @@ fn apart(name: &str, user: Option<(u32, u32)>, body: impl FnOnce()) {
     println!("{}", String::from_utf8_lossy(&output.stdout));
     println!("{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name}: {}", output.status);
+}
+
+/// Runs the test of this name again as root of a user namespace that has everybody of the host,
+/// where `script` has taken something away; there, runs `body`.
+pub(crate) fn where_this_was_done(name: &str, script: &str, body: impl FnOnce()) {
+    const DONE: &str = "MOAT_TEST_DONE";
+    if std::env::var_os(DONE).is_some() {
+        body();
+        return;
+    }
+    if !is_root() {
+        skip(name, "needs root");
+        return;
+    }
+    // It waits until it is somebody, and only the next program is then root.
+    let mut child = Command::new("unshare")
+        .args(["-Um", "sh", "-c"])
+        .arg("read _ && exec sh -c \"$1\" \"$0\"")
+        .arg(std::env::current_exe().unwrap())
+        .arg(format!("{script} || exit 77; exec \"$0\" {name} --exact --nocapture"))
+        .env(DONE, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Not before the namespace is there: its links differ.
+    let own = std::fs::read_link("/proc/self/ns/user").unwrap();
+    let theirs = format!("/proc/{}/ns/user", child.id());
+    let start = std::time::Instant::now();
+    while std::fs::read_link(&theirs).is_ok_and(|theirs| theirs == own) {
+        assert!(start.elapsed() < std::time::Duration::from_secs(20), "no namespace is made");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    for map in ["uid_map", "gid_map"] {
+        // Where it is not taken, the script fails.
+        let _ = std::fs::write(format!("/proc/{}/{map}", child.id()), "0 0 4294967295\n");
+    }
+    drop(child.stdin.take().map(|mut input| input.write_all(b"\n")));
+    let output = child.wait_with_output().unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    println!("{}", String::from_utf8_lossy(&output.stderr));
+    match output.status.code() {
+        Some(77) => skip(name, "this host cannot be made lesser"),
+        _ => assert!(output.status.success(), "{name}: {}", output.status),
+    }
 }
 
 /// Another test's child may hold the copy open for writing for the moment before it executes.

@@ -235,6 +235,25 @@ async fn removed() {
     assert!(folders(top.path()).is_empty(), "{:?}", folders(top.path()));
 }
 
+/// A reaper that made no sandbox does not know yet what its host lacks.
+#[test]
+fn what_others_closed_is_removed_on_a_host_that_lacks_a_fence() {
+    const NAME: &str = "what_others_closed_is_removed_on_a_host_that_lacks_a_fence";
+    support::where_this_was_done(NAME, "echo 0 > /proc/sys/user/max_net_namespaces", || {
+        with_subuids(NAME, || async {
+            let top = tempfile::tempdir().unwrap();
+            let allow_missing = vec!["network-namespace".to_owned()];
+            let spec = SandboxSpec { allow_missing, ..spec() };
+            let sandbox = support::provider(top.path()).create(&spec).await.unwrap();
+            assert_eq!(sandbox.missing_fences(), ["network-namespace"]);
+            must(&*sandbox.guest(), "agent", "chmod 777 .").await;
+            must(&*sandbox.guest(), "alice", CLOSED).await;
+            support::provider(top.path()).destroy(&sandbox.handle()).await.unwrap();
+            assert!(folders(top.path()).is_empty(), "{:?}", folders(top.path()));
+        });
+    });
+}
+
 /// Where a child is to make its sandbox.
 const STATE: &str = "MOAT_TEST_USERS";
 
@@ -302,20 +321,90 @@ fn ids_that_are_refused_are_given_up_as_user_with_subuids() {
 }
 
 async fn given_up() {
-    // From here on nothing that this thread starts gains anything from a set-user-id bit.
-    rustix::thread::set_no_new_privs(true).unwrap();
     let top = tempfile::tempdir().unwrap();
     let provider = support::provider(top.path());
+    // Made before, by one for whom they go on being what they are: it can still be removed.
+    let (say, told) = std::sync::mpsc::channel::<()>();
+    let (ready, made) = std::sync::mpsc::channel();
+    let theirs = provider.clone();
+    let before = std::thread::spawn(move || {
+        runtime().block_on(async {
+            let sandbox = theirs.create(&spec()).await.unwrap();
+            must(&*sandbox.guest(), "agent", "chmod 777 .").await;
+            must(&*sandbox.guest(), "alice", CLOSED).await;
+            ready.send(()).unwrap();
+            told.recv().unwrap();
+            theirs.destroy(&sandbox.handle()).await.unwrap();
+        });
+    });
+    made.recv().unwrap();
+    // From here on nothing that this thread starts gains anything from a set-user-id bit.
+    rustix::thread::set_no_new_privs(true).unwrap();
     let said = refusal(&provider).await;
     assert!(said.contains("newuidmap") && said.contains("no_new_privs"), "{said}");
     let users = provider.users().unwrap();
     assert_eq!(users.state, UsersState::One);
     assert!(users.detail.contains("newuidmap"), "{users:?}");
+    say.send(()).unwrap();
+    before.join().unwrap();
+    assert!(folders(top.path()).is_empty(), "{:?}", folders(top.path()));
     // Who asks for nobody else has a sandbox all the same.
-    let sandbox = provider.create(&SandboxSpec::new(RunId::generate(), Epoch(1))).await.unwrap();
+    let sandbox = provider.create(&alone()).await.unwrap();
     assert_eq!(must(&*sandbox.guest(), "agent", "id -u").await, "1000\n");
     provider.destroy(&sandbox.handle()).await.unwrap();
     assert!(folders(top.path()).is_empty());
+}
+
+fn alone() -> SandboxSpec {
+    SandboxSpec::new(RunId::generate(), Epoch(1))
+}
+
+#[test]
+fn no_ids_are_shared_while_some_are_free_as_user_with_subuids() {
+    with_subuids("no_ids_are_shared_while_some_are_free_as_user_with_subuids", shared_last);
+}
+
+async fn shared_last() {
+    const SLICE: usize = 2048;
+    let own = support::own_range().unwrap().len() / SLICE - 1;
+    assert!(own < 100, "the user of tests has too many ids to use them all");
+    let top = tempfile::tempdir().unwrap();
+    let provider = support::provider(top.path());
+    let users = provider.users().unwrap();
+    assert!(users.detail.contains(&format!("ids for {own} sandboxes")), "{users:?}");
+    let guest_of = |sandbox: &dyn Sandbox| state_of(&first_process(sandbox), "Uid:")[0];
+    let mut sandboxes = BTreeMap::new();
+    for number in 0..own {
+        // Whoever comes first has ids of its own, whatever it asks for.
+        let spec = if number % 2 == 0 { alone() } else { spec() };
+        let sandbox = provider.create(&spec).await.unwrap();
+        let known = sandboxes.insert(guest_of(&*sandbox), sandbox);
+        assert!(known.is_none(), "two have the same");
+    }
+    let Err(refused) = provider.create(&spec()).await else { panic!("there was one more") };
+    let refused = refused.to_string();
+    assert!(refused.contains(&format!("ids for {own}")) && refused.contains("rm"), "{refused}");
+
+    // Those with nobody else in them have the same, which nobody has for himself.
+    let common =
+        [provider.create(&alone()).await.unwrap(), provider.create(&alone()).await.unwrap()];
+    let guests = common.each_ref().map(|sandbox| guest_of(&**sandbox));
+    assert!(guests[0] == guests[1] && !sandboxes.contains_key(&guests[0]), "{guests:?}");
+
+    // What becomes free is given before anything is shared, also if nobody cleared it away.
+    let (guest, freed) = sandboxes.pop_first().unwrap();
+    provider.destroy(&freed.handle()).await.unwrap();
+    let next = provider.create(&alone()).await.unwrap();
+    assert_eq!(guest_of(&*next), guest);
+    let pid = first_process(&*next).parse().ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    eventually(|| (!provider.is_alive(&next.handle()).unwrap()).then_some(())).await;
+    let last = provider.create(&spec()).await.unwrap();
+    assert_eq!(guest_of(&*last), guest);
+    for sandbox in sandboxes.into_values().chain(common).chain([last]) {
+        provider.destroy(&sandbox.handle()).await.unwrap();
+    }
+    assert!(folders(top.path()).is_empty(), "{:?}", folders(top.path()));
 }
 
 async fn refusal(provider: &LocalProvider) -> String {

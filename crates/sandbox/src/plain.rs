@@ -217,7 +217,7 @@ impl Sandbox for PlainSandbox {
     async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, SandboxError> {
         let stream = UnixStream::connect(self.handle.socket()).await;
         let stream = stream.map_err(|error| setup("reach the guest", &error))?;
-        Ok(connect_inside(stream, self.epoch, port).await?)
+        Ok(connect_inside(stream, self.client.nonce(), self.epoch, port).await?)
     }
 
     async fn metered(&self) -> Result<Metered, SandboxError> {

@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream as StdUnixStream};
 
-use moat_core::Epoch;
+use moat_core::{BootNonce, Epoch};
 use moat_guest::{
     ClientMessage, Failure, FrameDecoder, GuestMessage, RawBytes, Refusal, Reply, Welcome, encode,
 };
@@ -16,6 +16,11 @@ use moat_sandbox::{GuestError, connect_inside, network_sockets};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
+
+/// Of the guest that answers.
+fn boot() -> BootNonce {
+    BootNonce("0".repeat(32))
+}
 
 /// Reads both messages of a question and answers `message` together with the descriptors.
 async fn answer(mut stream: UnixStream, message: GuestMessage, fds: Vec<OwnedFd>) -> UnixStream {
@@ -50,7 +55,7 @@ fn sockets(count: u32) -> GuestMessage {
 async fn network_of(message: GuestMessage, fds: Vec<OwnedFd>) -> Result<usize, GuestError> {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let guest = tokio::spawn(answer(theirs, message, fds));
-    let sockets = network_sockets(ours, Epoch(4)).await;
+    let sockets = network_sockets(ours, &boot(), Epoch(4)).await;
     drop(guest.await.unwrap());
     Ok(sockets?.tcp.len())
 }
@@ -107,6 +112,11 @@ async fn other_answers_are_errors() {
     assert!(matches!(refused, Err(GuestError::Superseded)), "{refused:?}");
     let done = GuestMessage::Reply { id: 0, body: Reply::Done };
     assert!(matches!(network_of(done, vec![]).await, Err(GuestError::Protocol(_))));
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let guest = tokio::spawn(answer(theirs, sockets(0), vec![]));
+    let other = network_sockets(ours, &BootNonce("1".repeat(32)), Epoch(4)).await;
+    drop(guest.await.unwrap());
+    assert!(matches!(other, Err(GuestError::Disconnected(_))), "another boot: {other:?}");
     let failure = Failure::Unsupported { what: "fly".to_owned() };
     let failed = network_of(GuestMessage::Failed { id: 0, failure }, vec![]).await;
     assert!(matches!(failed, Err(GuestError::Unsupported(_))), "{failed:?}");
@@ -115,10 +125,10 @@ async fn other_answers_are_errors() {
 #[tokio::test(start_paused = true)]
 async fn a_guest_that_never_answers_is_not_waited_for() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    let silent = network_sockets(ours, Epoch(4)).await;
+    let silent = network_sockets(ours, &boot(), Epoch(4)).await;
     assert!(matches!(silent, Err(GuestError::Disconnected(_))), "{silent:?}");
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    let silent = connect_inside(ours, Epoch(4), 80).await.err();
+    let silent = connect_inside(ours, &boot(), Epoch(4), 80).await.err();
     assert!(matches!(silent, Some(GuestError::Disconnected(_))), "{silent:?}");
 }
 
@@ -127,7 +137,7 @@ async fn a_connection_is_one() {
     let dial = async |message: GuestMessage, fds: Vec<OwnedFd>| {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let guest = tokio::spawn(answer(theirs, message, fds));
-        let stream = connect_inside(ours, Epoch(4), 80).await;
+        let stream = connect_inside(ours, &boot(), Epoch(4), 80).await;
         drop(guest.await.unwrap());
         stream.err()
     };
@@ -159,7 +169,7 @@ async fn a_connection_that_the_guest_makes_block_does_not_block_this_side() {
     let kept = connection.try_clone().unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let guest = tokio::spawn(answer(theirs, sockets(1), vec![connection.into()]));
-    let mut stream = connect_inside(ours, Epoch(4), 80).await.unwrap();
+    let mut stream = connect_inside(ours, &boot(), Epoch(4), 80).await.unwrap();
     drop(guest.await.unwrap());
     kept.set_nonblocking(false).unwrap();
     // Readable, and then no more, before this side reads: what was there is taken by the guest.

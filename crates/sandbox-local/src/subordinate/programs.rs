@@ -46,6 +46,12 @@ impl Programs {
         Ok(Self { uids: find("newuidmap", &PLACES)?, gids: find("newgidmap", &PLACES)? })
     }
 
+    /// None that could be run.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self { uids: PathBuf::new(), gids: PathBuf::new() }
+    }
+
     /// Writes the maps of the namespace that the process `pid` is in, who waits for that.
     pub(crate) fn map(&self, pid: i32, maps: &Maps) -> Result<(), MapFailed> {
         let end = Instant::now() + PATIENCE;

@@ -65,6 +65,41 @@ fn every_remedy_names_the_tables_and_the_programs() {
     }
 }
 
+fn ids(slices: u32) -> SubordinateIds {
+    let ranges = vec![100_000..100_000 + slices * SLICE];
+    let programs = Arc::new(Programs::none());
+    SubordinateIds { uid: 1001, gid: 1001, uids: ranges.clone(), gids: ranges, programs }
+}
+
+#[test]
+fn one_slice_is_for_all_and_each_other_for_one() {
+    for slices in [1, 2, 32] {
+        let ids = ids(slices);
+        let common = ids.common();
+        assert_eq!(common.is_some(), slices > 1);
+        for beginning in [0, 1, 30, 31, 32, u32::MAX] {
+            let own: std::collections::HashSet<Slice> = ids.own(beginning).collect();
+            assert_eq!(own.len(), ids.own_slices() as usize);
+            assert_eq!(own.len() + usize::from(common.is_some()), slices as usize);
+            assert!(common.is_none_or(|common| !own.contains(&common)));
+        }
+    }
+}
+
+#[test]
+fn ids_are_given_up_only_when_all_are_refused() {
+    let why = || NoIds::Refused { name: "newuidmap", said: "no".to_owned() };
+    let refused = || StepFailed { no_ids: Some(Box::new(why())), ..StepFailed::new("map", "no") };
+    let lending = Lending { found: Ok(ids(2)), refused: OnceLock::new() };
+    assert!(!lending.were_refused(|| Ok(())));
+    assert!(!lending.were_refused(|| Err(StepFailed::new("map", "it takes too long"))));
+    assert!(lending.ids().is_ok());
+    assert!(lending.were_refused(|| Err(refused())));
+    assert_eq!(lending.ids(), Err(&why()));
+    // What was made with them is removed with them.
+    assert!(lending.found().is_ok());
+}
+
 /// What the kernel asks of a map: no number twice, neither inside nor outside, and 340 lines.
 fn is_map(lines: &[Line]) -> Result<(), TestCaseError> {
     prop_assert!(lines.len() <= 340);

@@ -11,6 +11,8 @@ pub enum Check {
     Version,
     /// The nonce has the form of one.
     Nonce,
+    /// Who answers another connection is who answered the first.
+    Boot,
     /// A guest welcomes once.
     Greeting,
     /// Whoever took the sandbox has a later epoch.

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use moat_core::Epoch;
+use moat_core::{BootNonce, Epoch};
 use moat_guest::{ClientMessage, FrameError, GuestMessage, MAX_SOCKETS, Reply, Request, encode};
 use moat_sockets::{Descriptors, GuardedStream, SharedConnection};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_protocol, socket_type};
@@ -22,16 +22,19 @@ use crate::{ByteStream, GuestError, NetworkSockets, is_synthetic};
 /// How long a guest may take to connect to a port of its sandbox, of which it takes up to five.
 const CONNECT_LIMIT: Duration = Duration::from_secs(8);
 
-/// Asks a guest for the sockets of its sandbox's network. The stream is a fresh connection to it.
+/// Asks a guest for the sockets of its sandbox's network. The stream is a fresh connection to it,
+/// and `boot` what it said on the one that there is.
 ///
 /// # Errors
+/// [`GuestError::Disconnected`] if another boot answers;
 /// [`GuestError::Unsupported`] if the sandbox has no network; [`GuestError::Protocol`] if what the
 /// guest sent is anything else than such sockets.
 pub async fn network_sockets(
     stream: UnixStream,
+    boot: &BootNonce,
     epoch: Epoch,
 ) -> Result<NetworkSockets, GuestError> {
-    let mut sent = ask(stream, epoch, Request::Network, HANDSHAKE_LIMIT).await?;
+    let mut sent = ask(stream, (boot, epoch), Request::Network, HANDSHAKE_LIMIT).await?;
     let mut sockets = NetworkSockets::default();
     while let Some(fd) = sent.pop() {
         if let Err((fd, error)) = take(&mut sockets, fd) {
@@ -43,17 +46,19 @@ pub async fn network_sockets(
 }
 
 /// Asks a guest for a connection to a TCP port that something inside listens on. The stream is a
-/// fresh connection to the guest.
+/// fresh connection to the guest, and `boot` what it said on the one that there is.
 ///
 /// # Errors
+/// [`GuestError::Disconnected`] if another boot answers;
 /// [`GuestError::Os`] if nobody listens there; [`GuestError::Protocol`] if what the guest sent is
 /// anything else than a connection.
 pub async fn connect_inside(
     stream: UnixStream,
+    boot: &BootNonce,
     epoch: Epoch,
     port: u16,
 ) -> Result<Box<dyn ByteStream>, GuestError> {
-    let mut sent = ask(stream, epoch, Request::Connect { port }, CONNECT_LIMIT).await?;
+    let mut sent = ask(stream, (boot, epoch), Request::Connect { port }, CONNECT_LIMIT).await?;
     let (Some(fd), true) = (sent.pop(), sent.is_empty()) else {
         return Err(convert::broken("it did not send one connection"));
     };
@@ -130,7 +135,7 @@ fn listens(fd: &OwnedFd) -> bool {
 /// Asks one question and takes the descriptors that come with the answer.
 async fn ask(
     stream: UnixStream,
-    epoch: Epoch,
+    (boot, epoch): (&BootNonce, Epoch),
     body: Request,
     limit: Duration,
 ) -> Result<Descriptors, GuestError> {
@@ -144,7 +149,7 @@ async fn ask(
             encode(&mut bytes, &hello, &[]).and_then(|()| encode(&mut bytes, &request, &[]));
         encoded.map_err(convert::broken)?;
         stream.write_all(&bytes).await.map_err(lost)?;
-        answer(&stream, epoch).await
+        answer(&stream, boot, epoch).await
     };
     tokio::time::timeout(patience(limit), exchange).await.unwrap_or_else(|_| {
         let waited = limit.as_secs();
@@ -153,7 +158,11 @@ async fn ask(
 }
 
 /// Reads until the answer has come, and with it its descriptors.
-async fn answer(stream: &GuardedStream, epoch: Epoch) -> Result<Descriptors, GuestError> {
+async fn answer(
+    stream: &GuardedStream,
+    boot: &BootNonce,
+    epoch: Epoch,
+) -> Result<Descriptors, GuestError> {
     let mut decoder = decoder();
     let mut sent = Descriptors::default();
     let mut welcome = false;
@@ -161,7 +170,11 @@ async fn answer(stream: &GuardedStream, epoch: Epoch) -> Result<Descriptors, Gue
         while let Some(frame) = decoder.next_frame().map_err(convert::broken)? {
             match parse(&frame)? {
                 GuestMessage::Welcome(first) if !welcome => {
-                    convert::nonce(first)?;
+                    let (nonce, _) = convert::nonce(first)?;
+                    if is_on(Check::Boot) && nonce != *boot {
+                        let reason = "another sandbox answers at its socket".to_owned();
+                        return Err(GuestError::Disconnected(reason));
+                    }
                     welcome = true;
                 }
                 GuestMessage::Refused(refusal) => return Err(convert::refusal(refusal, epoch)),

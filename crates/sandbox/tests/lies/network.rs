@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use moat_core::BootNonce;
 use moat_guest::{ClientMessage, FrameDecoder, GuestMessage, Refusal, Reply, encode};
 use moat_sandbox::{Check, GuestError, network_sockets};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -17,6 +18,15 @@ use crate::{Case, case};
 
 /// What comes of asking for the network of a guest that sends these.
 async fn network(message: GuestMessage, fds: Vec<OwnedFd>) -> Result<(), GuestError> {
+    network_of('0', message, fds).await
+}
+
+/// The same of a guest whose nonce is so many of this digit; the one that is known has zeros.
+async fn network_of(
+    digit: char,
+    message: GuestMessage,
+    fds: Vec<OwnedFd>,
+) -> Result<(), GuestError> {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let guest = async {
         let (mut decoder, mut heard) = (FrameDecoder::default(), 0);
@@ -30,7 +40,7 @@ async fn network(message: GuestMessage, fds: Vec<OwnedFd>) -> Result<(), GuestEr
             }
         }
         let mut bytes = Vec::new();
-        encode(&mut bytes, &welcome(2, &"0".repeat(32)), &[]).unwrap();
+        encode(&mut bytes, &welcome(2, &digit.to_string().repeat(32)), &[]).unwrap();
         encode(&mut bytes, &message, &[]).unwrap();
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(250))];
         let mut ancillary = SendAncillaryBuffer::new(&mut room);
@@ -39,7 +49,12 @@ async fn network(message: GuestMessage, fds: Vec<OwnedFd>) -> Result<(), GuestEr
         sendmsg(&theirs, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL).unwrap();
         theirs
     };
-    tokio::join!(network_sockets(ours, EPOCH), guest).0.map(drop)
+    let boot = boot();
+    tokio::join!(network_sockets(ours, &boot, EPOCH), guest).0.map(drop)
+}
+
+fn boot() -> BootNonce {
+    BootNonce("0".repeat(32))
 }
 
 fn sockets(count: u32) -> GuestMessage {
@@ -78,6 +93,10 @@ pub(crate) const CASES: &[Case] = &[
         let all = (0..250).map(|_| File::open("/dev/null").unwrap().into()).collect();
         ensure(network(sockets(250), all).await.is_err(), "they are taken")
     }),
+    case!("sockets of another boot", Some(Check::Boot) => async {
+        let sent = network_of('1', sockets(1), vec![everywhere()]).await;
+        ensure(matches!(sent, Err(GuestError::Disconnected(_))), "they are taken")
+    }),
     case!("an answer without sockets", None => async {
         let done = GuestMessage::Reply { id: 0, body: Reply::Done };
         refused(network(done, Vec::new()).await)
@@ -87,7 +106,7 @@ pub(crate) const CASES: &[Case] = &[
     }),
     case!("silence instead of sockets", Some(Check::Time), paused => async {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let waited = network_sockets(ours, EPOCH).await;
+        let waited = network_sockets(ours, &boot(), EPOCH).await;
         ensure(matches!(waited, Err(GuestError::Disconnected(_))), "it is no lost connection")
     }),
 ];
