@@ -23,7 +23,7 @@ use moat_egress::{
 use moat_sandbox::{NetworkSockets, NetworkSpec};
 use serde_json::Value;
 
-pub use authority::{forget_authority, stored_authorities};
+pub use authority::{forget_authority, forget_unused_authority, stored_authorities};
 pub use denials::Denials;
 
 /// Reads the values of secrets on this machine.
@@ -145,7 +145,13 @@ impl NetworkOptions {
         }
         let known = values.values().cloned().collect();
         let secrets = SecretSet::new(policy.secrets(), &self.lineage_key(lineage), values)?;
-        let authority = Arc::new(authority::of_run(self, run)?);
+        let options = self.clone();
+        let authority = tokio::task::spawn_blocking(move || authority::of_run(&options, run));
+        let ended = |error| NetworkError::Keep {
+            path: self.folder.clone(),
+            source: std::io::Error::other(error),
+        };
+        let authority = Arc::new(authority.await.map_err(ended)??);
         let wants_agent = !policy.ssh_keys().is_empty();
         Ok(PreparedNetwork {
             policy,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use moat_core::RunId;
-use moat_harness::network::{forget_authority, stored_authorities};
+use moat_harness::network::{forget_unused_authority, stored_authorities};
 use moat_journal::Listed;
 
 use crate::commands::sandbox::owners;
@@ -27,7 +27,8 @@ pub(super) async fn remove_left(engine: &Engine) -> anyhow::Result<()> {
         listed.iter().filter(|run| may_live(run, age)).map(|run| run.run).collect();
     used.extend(owners(&engine.home)?);
     for run in old.into_iter().filter(|run| !used.contains(run)) {
-        forget_authority(&network, run)?;
+        // Somebody may have taken the run up since it was listed.
+        let _is_removed = forget_unused_authority(&network, run, age)?;
     }
     Ok(())
 }

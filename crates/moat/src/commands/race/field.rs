@@ -143,7 +143,8 @@ impl<'a> Field<'a> {
         {
             lane.say("is checked");
             let secrets = self.secrets.clone();
-            entrant.checked = check.run(self.engine, &state, secrets, (stop, lane)).await?;
+            entrant.checked =
+                Box::pin(check.run(self.engine, &state, secrets, (stop, lane))).await?;
         }
         Ok(())
     }
