@@ -271,6 +271,32 @@ async fn a_file_that_keeps_changing_is_an_error_and_the_one_before_stays() {
 }
 
 #[tokio::test]
+async fn a_guest_that_sends_little_at_a_time_is_not_asked_for_ever() {
+    let (_dir, snapshots) = store();
+    let bench = Bench::new().await;
+    bench.put("large", &vec![b'x'; 3 << 20]);
+    let guest = Arc::new(Hooked::new(bench.guest.clone()));
+    let mut checkpoints = bench.checkpointer_over(guest.clone(), &snapshots);
+    for little in [1, 4096] {
+        guest.send_at_a_time(little);
+        let failed = checkpoints.checkpoint().await;
+        let Err(CheckpointError::Changing { path, .. }) = &failed else { panic!("{failed:?}") };
+        assert_eq!(path, Path::new("large"));
+        let asked = guest.take_reads().len();
+        assert!(asked < 10, "it was asked {asked} times for {little} bytes each");
+    }
+    // What a guest that means well may send: a part of what it was asked for, and small pieces
+    // between holes.
+    guest.send_at_a_time(64 << 10);
+    let file = fs::File::create(bench.workspace().join("holes")).unwrap();
+    for piece in 0..64_u64 {
+        std::os::unix::fs::FileExt::write_all_at(&file, b"piece", piece * (68 << 10)).unwrap();
+    }
+    let taken = checkpoints.checkpoint().await.unwrap().snapshot;
+    assert_eq!(snapshots.verify(taken).await.unwrap().files(), 2);
+}
+
+#[tokio::test]
 async fn processes_go_on_whatever_becomes_of_the_checkpoint() {
     let (_dir, snapshots) = store();
     let bench = Bench::new().await;

@@ -1,7 +1,7 @@
 //! A guest that does what the one behind it does, and on demand something else.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -25,7 +25,8 @@ pub(crate) struct Hooked {
     sent: AtomicUsize,
     on_read: Mutex<Hook>,
     scans: AtomicU8,
-    silent: AtomicBool,
+    /// Bytes of content that an answer has at most.
+    most: AtomicUsize,
     thaws: watch::Sender<u32>,
 }
 
@@ -37,7 +38,7 @@ impl Hooked {
             sent: AtomicUsize::new(0),
             on_read: Mutex::new(Box::new(|| {})),
             scans: AtomicU8::new(SCANS),
-            silent: AtomicBool::new(false),
+            most: AtomicUsize::new(usize::MAX),
             thaws: watch::channel(0).0,
         }
     }
@@ -59,7 +60,12 @@ impl Hooked {
 
     /// From now on no content is sent.
     pub(crate) fn send_nothing(&self) {
-        self.silent.store(true, Ordering::SeqCst);
+        self.send_at_a_time(0);
+    }
+
+    /// From now on an answer has no more than so many bytes of content.
+    pub(crate) fn send_at_a_time(&self, most: usize) {
+        self.most.store(most, Ordering::SeqCst);
     }
 
     pub(crate) fn fail_scans(&self) {
@@ -134,10 +140,10 @@ impl Guest for Hooked {
         offset: u64,
         length: u32,
     ) -> Result<Vec<u8>, GuestError> {
-        if self.silent.load(Ordering::SeqCst) {
-            return Ok(Vec::new());
+        let mut read = self.inner.read_at(root, path, offset, length).await;
+        if let Ok(bytes) = &mut read {
+            bytes.truncate(self.most.load(Ordering::SeqCst));
         }
-        let read = self.inner.read_at(root, path, offset, length).await;
         self.reads.lock().unwrap().push(path.display().to_string());
         (self.on_read.lock().unwrap())();
         read
@@ -149,10 +155,13 @@ impl Guest for Hooked {
         range: std::ops::Range<u64>,
         length: u32,
     ) -> Result<FileData, GuestError> {
-        if self.silent.load(Ordering::SeqCst) {
-            return Ok(FileData { hole: 0, bytes: Vec::new() });
+        let mut read = self.inner.read_data(root, path, range, length).await;
+        if let Ok(data) = &mut read {
+            let most = self.most.load(Ordering::SeqCst);
+            data.bytes.truncate(most);
+            // One that sends nothing says nothing of holes either.
+            data.hole = if most == 0 { 0 } else { data.hole };
         }
-        let read = self.inner.read_data(root, path, range, length).await;
         let bytes = read.as_ref().map_or(0, |data| data.bytes.len());
         self.sent.fetch_add(bytes, Ordering::SeqCst);
         self.reads.lock().unwrap().push(path.display().to_string());
