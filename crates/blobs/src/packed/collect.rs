@@ -18,7 +18,7 @@ use super::format;
 use super::index::PackNumber;
 use super::upload::PACKS;
 use super::{PackedBlobs, Shared};
-use crate::objects::now_ms;
+use crate::objects::{Lease, now_ms};
 use crate::{ReadBlobError, WriteBlobError};
 
 /// The folder of what says that packs are doomed.
@@ -80,18 +80,18 @@ impl PackedBlobs {
     ) -> Result<Collected, E> {
         let shared = &self.shared;
         let needed = shared.needed(live().await?).await?;
-        let was_writing = !shared.own_leases().is_empty();
+        // What it writes itself is no reason to wait, unlike what others write through this store.
+        let own = match options.dry_run {
+            true => None,
+            false => Some(shared.objects.lease().await.map_err(WriteBlobError::of)?),
+        };
         let (mut report, doomed) = shared.doom_unneeded(&needed, options).await?;
         if !doomed.is_empty() {
             // Whoever begins from now on sees what is doomed and does not rely on it. Whoever began
             // before is seen now; or he has ended, and what he needs is in what is live now.
-            let oldest_writer = shared.oldest_writer().await?;
+            let oldest_writer = shared.oldest_writer(own.as_deref()).await?;
             let needed = shared.needed(live().await?).await?;
             shared.remove_doomed(doomed, &needed, oldest_writer, options, &mut report).await?;
-        }
-        if !was_writing && !options.dry_run {
-            // What was moved is durable, and refers to nothing.
-            shared.state().leases = [None, None];
         }
         Ok(report)
     }
@@ -113,7 +113,6 @@ impl Shared {
             return Ok((report, Vec::new()));
         }
         if !plan.thin.is_empty() {
-            self.begin().await?;
             report.moved_bytes = self.move_out(&plan.thin, |id| needed.contains(&id)).await?;
             self.flush(None).await?;
             plan.dead.append(&mut plan.thin);
@@ -173,18 +172,13 @@ impl Shared {
         self.with_chunks(live).await.map_err(WriteBlobError::of_read)
     }
 
-    fn own_leases(&self) -> Vec<u64> {
-        self.state().leases.iter().flatten().map(|lease| lease.began()).collect()
-    }
-
-    /// When the first of all others began who write now.
-    async fn oldest_writer(&self) -> Result<Option<u64>, WriteBlobError> {
+    /// When the first of all others began who write now, in this process or elsewhere.
+    async fn oldest_writer(&self, own: Option<&dyn Lease>) -> Result<Option<u64>, WriteBlobError> {
         let mut writers = self.objects.leases().await.map_err(WriteBlobError::of)?;
-        for own in self.own_leases() {
-            // One each: somebody else may have begun in the same millisecond.
-            if let Some(index) = writers.iter().position(|began| *began == own) {
-                writers.swap_remove(index);
-            }
+        // One: somebody else may have begun in the same millisecond.
+        let own = own.and_then(|own| writers.iter().position(|began| *began == own.began()));
+        if let Some(index) = own {
+            writers.swap_remove(index);
         }
         Ok(writers.into_iter().min())
     }

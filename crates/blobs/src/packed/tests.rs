@@ -307,6 +307,23 @@ async fn a_collection_beside_a_writer_takes_nothing_from_it() {
     assert_eq!(open(dir.path()).verify(old).await.unwrap(), 100_000);
 }
 
+/// Who writes through the very store that collects counts as anybody else does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collection_takes_nothing_from_a_writer_of_the_same_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = open(dir.path()).put_last(noise(1, 100_000)).await.unwrap().0;
+    let store = open(dir.path());
+    assert!(!store.put_new(noise(1, 100_000)).await.unwrap().1, "known, so not stored again");
+    for _ in 0..3 {
+        let done = collect(&store, HashSet::new(), now()).await.unwrap();
+        assert!(done.removed_packs == 0 && done.waited_for_writers, "{done:?}");
+    }
+    let root = store.put_last(b"root".to_vec()).await.unwrap().0;
+    drop(store);
+    collect(&open(dir.path()), HashSet::from([old, root]), now()).await.unwrap();
+    assert_eq!(open(dir.path()).verify(old).await.unwrap(), 100_000);
+}
+
 /// It was asked what is live, and then somebody came, relied on what nobody needed, and went.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_that_came_and_went_during_a_collection_loses_nothing() {
