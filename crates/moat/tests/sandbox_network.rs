@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 use internet::Internet;
-use lab::{Done, Lab};
+use lab::{Done, Lab, wait_until};
 
 const TOKEN: &str = "tok-planted-7f3a9c51e2";
 const RULES: [&str; 6] = [
@@ -139,4 +139,41 @@ fn a_call_narrows_the_network_of_a_sandbox_that_stays() {
     assert_eq!(moat(&["sandbox", "rm", "--all"]).finish().code, Some(0));
     let mut kept = std::fs::read_dir(stage.lab.data.join("authorities")).unwrap();
     assert!(kept.next().is_none(), "an authority is left");
+}
+
+/// What a command of a narrowed network left running does not go on under a wider one.
+#[test]
+fn what_a_narrowed_command_leaves_running_ends_with_it() {
+    let stage = Stage::new();
+    let moat = |args: &[&str]| stage.lab.start(stage.command(args));
+    let create = [&["sandbox", "create"], RULES.as_slice()].concat();
+    assert_eq!(moat(&create).finish().code, Some(0));
+    let exec = |rules: &[&str], script: &str| {
+        moat(&[&["sandbox", "exec", "lab"], rules, &["--", "sh", "-c", script]].concat())
+    };
+    let narrow = ["--net", "GET api.example.com/v1"];
+    // Nobody's child, in a session of its own.
+    let leave = |seconds: u32| format!("(setsid sleep {seconds} > /dev/null 2>&1 &); echo left");
+    let look = "for each in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $each; echo; done 2> /dev/null";
+    let runs = |seconds: u32| {
+        let seen = exec(&[], look).finish();
+        assert_eq!(seen.code, Some(0), "{seen}");
+        seen.out.lines().any(|line| line.trim() == format!("sleep {seconds}"))
+    };
+    assert_eq!(exec(&[], &leave(7001)).finish().code, Some(0));
+    assert_eq!(exec(&narrow, &leave(7002)).finish().code, Some(0));
+    // Killed it is; the kernel may take a moment.
+    let ends = |seconds: u32| wait_until("end of what was left", || !runs(seconds));
+    ends(7002);
+    assert!(runs(7001), "that of another command does not go on");
+
+    // Nobody is there to end it: whoever comes next does.
+    let killed = exec(&narrow, &format!("{}; exec sleep 7004", leave(7003)));
+    killed.wait_for_output("left");
+    killed.signal(rustix::process::Signal::KILL);
+    assert_eq!(killed.finish().code, None);
+    ends(7003);
+    ends(7004);
+    assert!(runs(7001));
+    assert_eq!(moat(&["sandbox", "rm", "lab"]).finish().code, Some(0));
 }

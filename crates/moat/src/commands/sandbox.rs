@@ -10,6 +10,7 @@ mod exec;
 mod expose;
 mod fill;
 mod list;
+mod narrowed;
 mod network;
 mod process;
 mod records;

@@ -45,7 +45,7 @@ struct Gate {
 
 pub(super) async fn expose(place: &Place, args: &SandboxExposeArgs) -> anyhow::Result<Exit> {
     let found = place.find(&args.sandbox).await?;
-    let mut network = Shared::of(place, &found, &args.network).await?;
+    let mut network = Shared::of(place, &found, &args.network, None).await?;
     let Found { record, sandbox } = found;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.host_port)).await;
     let listener =

@@ -3,19 +3,19 @@
 //! A sandbox that stays has no process of ours that stays with it. So whoever uses it (`exec`,
 //! `shell`, `expose`) serves its network meanwhile, one at a time; another takes over when that one
 //! ends. In between connections wait, and nothing is let out. Whoever serves it may narrow it for as
-//! long as that takes: the level of the call.
+//! long as that takes: the level of the call; what that command leaves running ends with it.
 
 use std::fs::File;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use moat_core::RunId;
+use moat_core::{CallKey, RunId};
 use moat_harness::network::{Denials, PreparedNetwork, ServedNetwork, forget_authority};
-use moat_sandbox::Sandbox;
+use moat_sandbox::{Guest, Sandbox};
 use tokio::task::JoinHandle;
 
-use super::{Found, Place, say};
+use super::{Found, Place, narrowed, say};
 use crate::cli::CallNetworkArgs;
 use crate::escape::escape;
 use crate::exit::usage;
@@ -57,18 +57,23 @@ pub(super) struct Shared {
     later: Option<JoinHandle<()>>,
     /// What is refused, once it is its turn.
     heard: Arc<OnceLock<Arc<Denials>>>,
+    /// The command for which it is narrowed.
+    narrowed_for: Option<CallKey>,
     /// How many refusals were told.
     told: u64,
 }
 
 impl Shared {
-    /// `call` is what this use of the sandbox may reach at most.
+    /// `call` is what this use of the sandbox may reach at most, and `command` what is going to be
+    /// started for it.
     pub(super) async fn of(
         place: &Place,
         found: &Found,
         call: &CallNetworkArgs,
+        command: Option<CallKey>,
     ) -> anyhow::Result<Self> {
-        let mut shared = Self { _now: None, later: None, heard: Arc::default(), told: 0 };
+        let heard = Arc::default();
+        let mut shared = Self { _now: None, later: None, heard, narrowed_for: None, told: 0 };
         let call = outfit::policy_of(&call.net, &call.secret)?;
         let Some(settings) = &found.record.settings.network else {
             return match call {
@@ -87,6 +92,11 @@ impl Shared {
         let sandbox = Arc::clone(&found.sandbox);
         let lock = place.records.network_lock(&found.record)?;
         if lock.try_lock().is_ok() {
+            narrowed::end_noted(&lock, &*sandbox.guest()).await?;
+            if let Some(command) = command.filter(|_| is_narrowed) {
+                narrowed::note(&lock, command)?;
+                shared.narrowed_for = Some(command);
+            }
             let served = prepared.serve(sandbox.network().await?)?;
             let _ = shared.heard.set(Arc::clone(served.denials()));
             shared._now = Some((served, lock));
@@ -102,6 +112,15 @@ impl Shared {
         }
         shared.later = Some(tokio::spawn(in_turn(lock, sandbox, prepared, shared.heard.clone())));
         Ok(shared)
+    }
+
+    /// Ends what the command left running for which the network is narrowed, if it is: soon it is
+    /// wider again.
+    pub(super) async fn end_left(&self, guest: &dyn Guest) -> anyhow::Result<()> {
+        match self.narrowed_for {
+            Some(command) => narrowed::end(guest, command).await,
+            None => Ok(()),
+        }
     }
 
     /// Says what was refused since the last time, if anything was.
@@ -122,8 +141,12 @@ async fn in_turn(
     while lock.try_lock().is_err() {
         tokio::time::sleep(TURN).await;
     }
-    let sockets = sandbox.network().await;
-    let served = sockets.ok().and_then(|sockets| prepared.serve(sockets).ok());
+    let ended = narrowed::end_noted(&lock, &*sandbox.guest()).await;
+    let sockets = match ended {
+        Ok(()) => sandbox.network().await.ok(),
+        Err(_) => None,
+    };
+    let served = sockets.and_then(|sockets| prepared.serve(sockets).ok());
     match &served {
         Some(served) => drop(heard.set(Arc::clone(served.denials()))),
         None => say("the sandbox's network cannot be served any more"),

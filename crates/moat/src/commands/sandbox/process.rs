@@ -33,11 +33,19 @@ pub(super) fn command(
     Command { key, argv, cwd, environment: environment.into_iter().collect(), tty: None, user }
 }
 
-/// Runs a command to its end. With `json`, how it ended goes to standard error as well.
-pub(super) async fn run(guest: &dyn Guest, command: &Command, json: bool) -> anyhow::Result<Exit> {
+/// Runs a command to its end, and then, while it can still be spoken of, does `at_end`. With `json`,
+/// how it ended goes to standard error as well.
+pub(super) async fn run(
+    guest: &dyn Guest,
+    command: &Command,
+    json: bool,
+    at_end: impl AsyncFnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Exit> {
     let mut interrupts = Interrupts::new()?;
     guest.start(command).await?;
-    let exit = pass_through(guest, command.key, &mut interrupts).await?;
+    let passed = pass_through(guest, command.key, &mut interrupts).await;
+    at_end().await?;
+    let exit = passed?;
     // What is not released goes with the sandbox.
     let _ = guest.release(command.key).await;
     if json {

@@ -179,7 +179,8 @@ impl Records {
     fn open_lock(&self, name: &str) -> anyhow::Result<File> {
         let path = self.folder.join(name);
         let mut options = OpenOptions::new();
-        let open = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let open =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         open.with_context(|| format!("cannot open `{}`", path.display()))
     }
 }

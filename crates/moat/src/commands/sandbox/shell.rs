@@ -56,13 +56,15 @@ pub(super) async fn shell(place: &Place, args: SandboxShellArgs) -> anyhow::Resu
     let command =
         Command { tty: Some(raw::size()), ..command(argv, args.dir, environment, args.user) };
     let guest = found.sandbox.guest();
-    let mut network = Shared::of(place, &found, &args.network).await?;
+    let mut network = Shared::of(place, &found, &args.network, Some(command.key)).await?;
     guest.start(&command).await?;
     let ended = on_terminal(&*guest, command.key).await;
+    let left = network.end_left(&*guest).await;
     // What is not released goes with the sandbox; one that still runs ends here.
     let _ = guest.release(command.key).await;
     network.tell();
     let exit = ended?;
+    left?;
     if let Some(limit) = &exit.limit {
         say(&format!("limit reached: {}", escape(&limit.to_string())));
     }
