@@ -13,17 +13,17 @@ mod tests;
 use std::collections::BTreeMap;
 
 use assemble::{Answer, Assembler};
-use table::{ALLOWED, REFUSED, Test};
+use table::{ALLOWED, REFUSED, Test, UNSUPPORTED};
 
-/// All tests of any one row hold.
-type Rows = Vec<&'static [(u8, Test)]>;
+/// Tests of arguments, and what a call gets for which all of them hold.
+type Row = (&'static [(u8, Test)], Answer);
 
 /// What a call gets.
 #[derive(Clone, Debug, PartialEq)]
 enum Verdict {
     Always(Answer),
-    /// Refused when a row holds, else allowed.
-    RefusedWhen(Rows),
+    /// What the first row says that holds; without one it is allowed.
+    RefusedWhen(Vec<Row>),
 }
 
 /// Instructions as the kernel reads them.
@@ -46,16 +46,17 @@ fn verdicts() -> BTreeMap<u32, Verdict> {
             verdicts.insert(*call as u32, Verdict::Always(Answer::Allow));
         }
     }
-    for refusal in REFUSED {
+    let refused = REFUSED.iter().map(|refusal| (refusal, Answer::Refuse));
+    let unsupported = UNSUPPORTED.iter().map(|refusal| (refusal, Answer::NoProtocol));
+    for (refusal, answer) in refused.chain(unsupported) {
         debug_assert!(!refusal.reason.is_empty());
+        let rows = || refusal.when.iter().map(move |row| (*row, answer));
         for call in refusal.calls {
-            let verdict = verdicts.entry(*call as u32).or_insert(Verdict::Always(Answer::Refuse));
+            let verdict = verdicts.entry(*call as u32).or_insert(Verdict::Always(answer));
             match verdict {
-                _ if refusal.when.is_empty() => *verdict = Verdict::Always(Answer::Refuse),
-                Verdict::Always(Answer::Allow) => {
-                    *verdict = Verdict::RefusedWhen(refusal.when.to_vec());
-                }
-                Verdict::RefusedWhen(rows) => rows.extend(refusal.when),
+                _ if refusal.when.is_empty() => *verdict = Verdict::Always(answer),
+                Verdict::Always(Answer::Allow) => *verdict = Verdict::RefusedWhen(rows().collect()),
+                Verdict::RefusedWhen(all) => all.extend(rows()),
                 // Refused whatever its arguments are.
                 Verdict::Always(_) => {}
             }

@@ -68,7 +68,7 @@ impl Roster {
         check(accounts)?;
         // An image may say anything: numbers that no sandbox has are nobody's.
         let mut theirs = files::people(image.passwd);
-        theirs.retain(|person| person.uid <= LAST_NUMBER && person.gid <= LAST_NUMBER);
+        theirs.retain(|person| is_anybody(person.uid) && is_anybody(person.gid));
         let mut people = vec![Person::new("agent", AGENT, HOME, shell)];
         let mut taken: BTreeSet<u32> = theirs.iter().map(|person| person.uid).collect();
         taken.extend([AGENT]);
@@ -90,7 +90,7 @@ impl Roster {
         let asked_for: Vec<_> = people.iter().skip(1).map(|person| person.name.clone()).collect();
         let everybody = merge(people, theirs);
         let mut all_groups = files::with_theirs(&groups, image.group);
-        all_groups.retain(|group| group.gid <= LAST_NUMBER);
+        all_groups.retain(|group| is_anybody(group.gid));
         let guest_user = |person: &Person| person.to_guest(&all_groups);
         let chosen = if accounts.as_root { ROOT } else { chosen };
         let default = everybody.iter().find(|person| person.name == chosen).map(guest_user);
@@ -134,6 +134,11 @@ impl Roster {
     pub fn homes(&self) -> impl Iterator<Item = (&str, u32)> {
         self.homes.iter().map(|(name, uid)| (name.as_str(), *uid))
     }
+}
+
+/// Whether a sandbox may have a user or group of this number.
+fn is_anybody(number: u32) -> bool {
+    number <= LAST_NUMBER || number == files::NOBODY
 }
 
 /// Whether somebody beside the sandbox's own user is asked for.

@@ -102,7 +102,8 @@ impl NetworkLimits {
     }
 
     /// The lower ones.
-    pub(super) fn lower(self, other: Self) -> Self {
+    #[must_use]
+    pub fn lower(self, other: Self) -> Self {
         let lower = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
         Self {
             requests: lower(self.requests, other.requests),

@@ -23,7 +23,8 @@ const MAX_RULES: usize = 500;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Suggestion {
     /// The smallest policy that allows what was used and what was refused only because no rule
-    /// allowed it. Secrets are by name, with source and places of the policy that there was.
+    /// allowed it. What the policy that there was denied, opened and limited stays so. Secrets are by
+    /// name, with source and places of that policy.
     pub policy: NetworkPolicy,
     /// For each rule, what it is for.
     pub reasons: Vec<(String, String)>,
@@ -81,6 +82,9 @@ pub fn suggest<'a>(
     suggestion.add_rules(uses);
     suggestion.add_secrets(secrets, existing);
     suggestion.policy.ssh_keys = (!keys.is_empty()).then(|| keys.into_iter().collect());
+    if let Some(existing) = existing {
+        suggestion.keep_restrictions(existing);
+    }
     suggestion.notes.extend(refused.into_iter().map(|(note, times)| format!("{note} ({times} ×)")));
     suggestion
 }
@@ -241,6 +245,26 @@ impl Suggestion {
             }
         }
         self.policy.allow = Some(allow);
+    }
+
+    /// What the policy that there was keeps from going out stays so: what is proposed allows no more
+    /// than was asked for. But for `!*`, which is there to see what that is.
+    fn keep_restrictions(&mut self, existing: &NetworkPolicy) {
+        let is_all = |rule: &Rule| rule.to_string() == "*";
+        let allow = self.policy.allow.get_or_insert_default();
+        let hosts: Vec<HostPattern> = allow
+            .iter()
+            .filter_map(|entry| match entry {
+                Entry::Allow(rule) => Some(rule.hosts().clone()),
+                Entry::Deny(_) | Entry::Preset(_) => None,
+            })
+            .collect();
+        let denies = |entry: &&Entry| matches!(entry, Entry::Deny(rule) if !is_all(rule));
+        allow.extend(existing.allow.iter().flatten().filter(denies).cloned());
+        self.policy.deny = existing.deny.iter().filter(|rule| !is_all(rule)).cloned().collect();
+        let is_used = |open: &&HostPattern| hosts.iter().any(|host| open.covers(host));
+        self.policy.open = existing.open.iter().filter(is_used).cloned().collect();
+        self.policy.limits = existing.limits;
     }
 
     fn add_secrets(

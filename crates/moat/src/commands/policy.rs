@@ -77,7 +77,7 @@ fn one_document(levels: &[(Level, NetworkPolicy)]) -> NetworkPolicy {
             one.secrets.push(secret.clone());
         }
         one.ssh_keys = level.ssh_keys.clone().or(one.ssh_keys);
-        one.limits = level.limits;
+        one.limits = one.limits.lower(level.limits);
     }
     one
 }

@@ -1,7 +1,7 @@
 //! Classic BPF, as far as the filter needs it.
 
-use super::Verdict;
 use super::table::Test;
+use super::{Row, Verdict};
 
 /// What the kernel does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(super) enum Answer {
     Refuse,
     /// Answers `ENOSYS`.
     NotThere,
+    /// Answers `EPROTONOSUPPORT`.
+    NoProtocol,
     /// Ends the process: it calls in the manner of another architecture, whose numbers mean other
     /// calls.
     Kill,
@@ -23,6 +25,7 @@ impl Answer {
             Self::Allow => libc::SECCOMP_RET_ALLOW,
             Self::Refuse => libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
             Self::NotThere => libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
+            Self::NoProtocol => libc::SECCOMP_RET_ERRNO | libc::EPROTONOSUPPORT as u32,
             Self::Kill => libc::SECCOMP_RET_KILL_PROCESS,
         }
     }
@@ -115,17 +118,17 @@ fn leaf(verdict: &Verdict) -> Vec<Instruction> {
     match verdict {
         Verdict::Always(answer) => vec![plain(RETURN, answer.code())],
         Verdict::RefusedWhen(rows) => {
-            let mut all: Vec<Instruction> = rows.iter().flat_map(|tests| row(tests)).collect();
+            let mut all: Vec<Instruction> = rows.iter().flat_map(row).collect();
             all.push(plain(RETURN, Answer::Allow.code()));
             all
         }
     }
 }
 
-/// Refuses if all tests hold; else goes on behind.
-fn row(tests: &[(u8, Test)]) -> Vec<Instruction> {
+/// Answers if all tests hold; else goes on behind.
+fn row((tests, answer): &Row) -> Vec<Instruction> {
     // From the end, since a test that fails jumps there.
-    let mut reversed = vec![plain(RETURN, Answer::Refuse.code())];
+    let mut reversed = vec![plain(RETURN, answer.code())];
     for (argument, test) in tests.iter().rev() {
         // Rows are short; the test beside the table holds them to it.
         let rest = u8::try_from(reversed.len()).unwrap_or(u8::MAX);

@@ -3,7 +3,7 @@
 //! A call that is in no group answers `ENOSYS`, as on a kernel that does not have it; so do numbers
 //! that kernels yet to come will give out, and programs fall back as they do on old kernels
 //! (`clone3` is left out for that reason: its flags lie in memory, where no filter can look; C
-//! libraries then use `clone`). A call that is refused answers `EPERM`.
+//! libraries then use `clone`). A call that is refused answers `EPERM`, but for [`UNSUPPORTED`].
 
 use libc::c_long;
 
@@ -224,14 +224,6 @@ pub(crate) const REFUSED: &[Refusal] = &[
         ],
     },
     Refusal {
-        reason: "of netlink only routing, which listing one's addresses needs",
-        calls: calls!(SYS_socket),
-        when: &[&[
-            (0, Test::Is(libc::AF_NETLINK as u32)),
-            (2, Test::IsNot(libc::NETLINK_ROUTE as u32)),
-        ]],
-    },
-    Refusal {
         reason: "typing into a terminal on behalf of whoever reads it",
         calls: calls!(SYS_ioctl),
         when: &[&[(1, Test::Is(0x5412))], &[(1, Test::Is(0x541c))]],
@@ -250,3 +242,14 @@ pub(crate) const REFUSED: &[Refusal] = &[
         ]],
     },
 ];
+
+/// What is refused with `EPROTONOSUPPORT`, as by a kernel that was built without it: programs that
+/// do without go on then, and end at any other error (`groupadd`, `su`: the kernel's audit).
+pub(crate) const UNSUPPORTED: &[Refusal] = &[Refusal {
+    reason: "of netlink only routing, which listing one's addresses needs",
+    calls: calls!(SYS_socket),
+    when: &[&[
+        (0, Test::Is(libc::AF_NETLINK as u32)),
+        (2, Test::IsNot(libc::NETLINK_ROUTE as u32)),
+    ]],
+}];

@@ -70,7 +70,7 @@ fn arguments_decide() {
         (libc::SYS_socket, &[inet, raw | cloexec], refuse),
         (libc::SYS_socket, &[libc::AF_INET6 as u64, raw | cloexec], refuse),
         (libc::SYS_socket, &[netlink, raw, 0], ALLOW),
-        (libc::SYS_socket, &[netlink, raw, 9], refuse),
+        (libc::SYS_socket, &[netlink, raw, 9], Answer::NoProtocol.code()),
         (libc::SYS_socket, &[40, 1], refuse),
         // Bits above those that the kernel looks at change nothing.
         (libc::SYS_socket, &[inet | 1 << 32, raw], refuse),

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use moat_guest::GuestUser;
 
 pub(super) const ROOT: &str = "root";
+/// The user and the group that every system has for nobody: larger than what is given out.
+pub(super) const NOBODY: u32 = 65_534;
 
 /// Bytes of each of the files; what an image has past that is left out.
 const MAX_FILE: usize = 16 << 10;
@@ -85,7 +87,7 @@ fn lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
 /// The first, then those of the second with other names, then whom every system has.
 pub(super) fn merge(mut ours: Vec<Person>, theirs: Vec<Person>) -> Vec<Person> {
     let login = "/usr/sbin/nologin";
-    let nobody = Person::new("nobody", 65_534, "/nonexistent", login);
+    let nobody = Person::new("nobody", NOBODY, "/nonexistent", login);
     let system = [Person::new(ROOT, 0, "/root", login), nobody];
     for person in theirs.into_iter().chain(system) {
         if !ours.iter().any(|other| other.name == person.name) {
@@ -97,7 +99,7 @@ pub(super) fn merge(mut ours: Vec<Person>, theirs: Vec<Person>) -> Vec<Person> {
 
 /// The same for groups. One that is in both has the members of both.
 pub(super) fn with_theirs(ours: &[Group], theirs: &str) -> Vec<Group> {
-    let system = [(ROOT, 0), ("tty", 5), ("nogroup", 65_534)];
+    let system = [(ROOT, 0), ("tty", 5), ("nogroup", NOBODY)];
     let system =
         system.map(|(name, gid)| Group { name: name.to_owned(), gid, members: Vec::new() });
     let mut all = ours.to_vec();

@@ -18,7 +18,7 @@ fn everybody_gets_a_number_and_his_groups() {
         as_root: false,
     };
     let image = ImageAccounts {
-        passwd: "root:x:0:0::/r:/bin/ash\nwww:x:33:33::/w:/bin/sh\nbob:x:9:9::/:/\nx:x:1002:5::/:/\nbroken",
+        passwd: "root:x:0:0::/r:/bin/ash\nwww:x:33:33::/w:/bin/sh\nbob:x:9:9::/:/\nx:x:1002:5::/:/\n_apt:x:42:65534::/:/\nbig:x:60001:5::/:/\nbroken",
         group: "team:x:700:www\nstaff:x:50:\nbroken:x::",
     };
     let roster = roster(&accounts, image).unwrap();
@@ -32,6 +32,9 @@ fn everybody_gets_a_number_and_his_groups() {
     assert_eq!(roster.homes().collect::<Vec<_>>(), [("alice", 1003), ("carol", 1004)]);
     assert!(roster.passwd.contains("root:x:0:0:root:/r:/bin/ash\n"), "{}", roster.passwd);
     assert!(!roster.passwd.contains("bob:x:9:"), "{}", roster.passwd);
+    // Many of a system's own users have nobody's group.
+    assert_eq!((uid("_apt"), uid("nobody"), uid("big")), (Some(42), Some(65_534), None));
+    assert!(roster.group.contains("nogroup:x:65534:\n"), "{}", roster.group);
     assert!(roster.group.contains("team:x:700:alice,agent,www\n"), "{}", roster.group);
 }
 

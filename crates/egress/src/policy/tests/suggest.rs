@@ -1,7 +1,8 @@
 use moat_core::EgressDecision;
 
 use crate::policy::{
-    DenyReason, Host, Level, NetworkPolicy, Policy, RequestPath, Scheme, policy_text, suggest,
+    DenyReason, Host, Level, NetworkLimits, NetworkPolicy, Policy, RequestPath, Scheme,
+    policy_text, suggest,
 };
 use crate::sign::SshKey;
 
@@ -120,6 +121,36 @@ fn a_run_that_denies_everything_says_what_it_needs() {
     let rules = suggest(&decisions, None).policy.allow.unwrap();
     let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
     assert_eq!(rules, ["http://a.test", "ssh://git.test", "https://pypi.org"]);
+}
+
+/// What is proposed is the smallest policy: it loosens nothing that there was.
+#[test]
+fn what_was_denied_opened_and_limited_stays_so() {
+    let existing = NetworkPolicy {
+        deny: vec!["api.test/admin".parse().unwrap()],
+        open: vec!["*.test".parse().unwrap(), "unused.example".parse().unwrap()],
+        limits: NetworkLimits { requests: Some(100), ..NetworkLimits::default() },
+        ..NetworkPolicy::allowing(["*.test", "!*", "!DELETE api.test"]).unwrap()
+    };
+    let decisions = [request("api.test", "GET", "/a/b"), request("api.test", "GET", "/c")];
+    let suggested = suggest(&decisions, Some(&existing)).policy;
+    assert_eq!(
+        policy_text(&suggested),
+        "network:\n  \
+           allow:\n    \
+             - '!DELETE api.test'\n    \
+             - 'GET https://api.test'\n  \
+           deny:\n    \
+             - 'api.test/admin'\n  \
+           open:\n    \
+             - '*.test'\n  \
+           limits:\n    \
+             requests: 100\n"
+    );
+    let policy = Policy::compose([(Level::Run, suggested)]).unwrap();
+    let api = Host::parse("api.test").unwrap();
+    let get = |path| policy.request(&api, 443, Scheme::Https, "GET", &RequestPath::parse(path));
+    assert!(get("/a/b").is_allowed() && !get("/admin/x").is_allowed());
 }
 
 #[test]
