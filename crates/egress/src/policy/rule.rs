@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use ipnet::IpNet;
+
 use super::check::{Check, is_on};
 use super::host::Host;
 use super::path::{PathPrefix, RequestPath};
@@ -273,6 +275,11 @@ impl fmt::Display for Rule {
             write!(f, "{}://", scheme.as_str())?;
         }
         self.host.fmt(f)?;
+        let path = self.path.as_ref().map(ToString::to_string).unwrap_or_default();
+        if self.is_address_only() && begins_with_length(&path) {
+            // Else the path would be read as the length of a network.
+            f.write_str("/32")?;
+        }
         if self.private {
             f.write_str("+private")?;
         }
@@ -280,6 +287,22 @@ impl fmt::Display for Rule {
             let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
             write!(f, ":{}", ports.join(","))?;
         }
-        self.path.as_ref().map_or(Ok(()), |path| path.fmt(f))
+        f.write_str(&path)
     }
+}
+
+impl Rule {
+    /// Whether the path is written right behind an IPv4 address.
+    fn is_address_only(&self) -> bool {
+        let is_address = matches!(&self.host, HostPattern::Addresses(IpNet::V4(network))
+            if network.prefix_len() == network.max_prefix_len());
+        is_address && !self.private && self.ports.is_empty()
+    }
+}
+
+/// Whether a path begins as networks end, `/24`.
+fn begins_with_length(path: &str) -> bool {
+    let part = path.strip_prefix('/').unwrap_or_default();
+    let after = part.trim_start_matches(|c: char| c.is_ascii_digit());
+    after.len() < part.len() && (after.is_empty() || after.starts_with([':', '/', '+']))
 }

@@ -107,6 +107,16 @@ proptest! {
         }
     }
 
+    /// The same where a path stands behind an address, as the length of a network does.
+    #[test]
+    fn a_path_behind_an_address_stays_one(
+        text in "(0|1\\.2\\.3\\.4)(/32)?(\\+private)?(:80)?/[0-3]{1,2}(/|:|\\+|a)?"
+    ) {
+        if let Ok(entry) = text.parse::<Entry>() {
+            prop_assert_eq!(entry.to_string().parse::<Entry>(), Ok(entry));
+        }
+    }
+
     #[test]
     fn a_rule_covers_its_own_parts(text in rule()) {
         let rule: Rule = text.parse().unwrap();
