@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use moat_core::Secret;
+use moat_core::{ByteSize, Secret};
+use moat_sandbox::materialise::SourceLimits;
 use serde::Deserialize;
 
 use crate::cli::ModelArgs;
@@ -39,8 +40,30 @@ pub(crate) struct Config {
     pub(crate) keep_workspaces: Option<bool>,
     /// Where snapshots are kept, and how.
     pub(crate) snapshots: SnapshotConfig,
+    /// How much the sources of a manifest may bring.
+    pub(crate) sources: SourceConfig,
     /// Where the values of the credentials are read that manifests name.
     pub(crate) credentials: std::collections::BTreeMap<String, String>,
+}
+
+/// `[sources]` of `config.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SourceConfig {
+    /// Files, folders and links of all sources of a manifest together.
+    entries: Option<std::num::NonZeroU64>,
+    /// Bytes of their files.
+    bytes: Option<ByteSize>,
+}
+
+impl SourceConfig {
+    pub(crate) fn limits(&self) -> SourceLimits {
+        let usual = SourceLimits::default();
+        SourceLimits {
+            entries: self.entries.map_or(usual.entries, std::num::NonZeroU64::get),
+            bytes: self.bytes.map_or(usual.bytes, |bytes| bytes.0),
+        }
+    }
 }
 
 fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {

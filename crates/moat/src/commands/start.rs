@@ -192,6 +192,7 @@ impl Setup<'_> {
             }
         };
         let mut folders = self.folders.clone();
+        folders.limits = engine.config.sources.limits();
         folders.credentials = engine.credentials();
         folders.remotes = RemoteCopier(Some(Arc::new(engine.mounts())));
         folders.git_cache = Some(engine.home.data.join("git"));

@@ -20,7 +20,9 @@ pub(super) async fn fill(place: &Place, dir: &Path, guest: Arc<dyn Guest>) -> an
     let opened = open_snapshots(&place.home, &place.config, place.blobs.as_deref(), &key)?;
     let snapshots = opened.snapshots;
     let manifest = Manifest::copy_of(dir);
-    let files = materialise(&manifest, &HostFolders::new(dir), &snapshots, &|_| {}).await;
+    let limits = place.config.sources.limits();
+    let folders = HostFolders { limits, ..HostFolders::new(dir) };
+    let files = materialise(&manifest, &folders, &snapshots, &|_| {}).await;
     let files = files.with_context(|| format!("cannot copy `{}`", dir.display()))?;
     if !place.quiet {
         for left in &files.left_out {
