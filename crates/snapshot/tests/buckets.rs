@@ -15,7 +15,7 @@ use crate::emulator::Emulator;
 
 async fn come_back_from(emulator: Option<Emulator>, test: &str) {
     let Some(emulator) = emulator else {
-        println!("SKIP {test}: its emulator is not installed; see tests/setup/buckets.sh");
+        println!("SKIP {test}: its emulator is not installed; see scripts/setup");
         return;
     };
     let key = TenantKey::new([1; 32]);
