@@ -52,8 +52,13 @@ impl<S: Read + Seek> Archive<S> {
         let mut survey = Survey::new(*rules);
         let form = if zip::is_zip(&mut source)? {
             let entries = zip::directory(&mut source, size)?;
+            let takes_links = rules.trust != Trust::Import { allow_links: false };
             for entry in &entries {
-                survey.add(&entry.found())?;
+                let target = match entry.is_link() && takes_links {
+                    true => entry.target(&mut source)?,
+                    false => Vec::new(),
+                };
+                survey.add(&entry.found(&target))?;
             }
             Form::Zip(entries)
         } else {

@@ -100,6 +100,19 @@ impl<R: BufRead> Zstd<R> {
     }
 }
 
+impl<R> Zstd<R> {
+    /// All of a frame was read. Its sum, if it has one, is that of what came out.
+    fn end(&mut self) -> io::Result<()> {
+        self.within = false;
+        match self.frame.get_checksum_from_data() {
+            Some(said) if self.frame.get_calculated_checksum() != Some(said) => {
+                Err(io::Error::other("its content does not have the check sum that it should"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl<R: BufRead> Read for Zstd<R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         loop {
@@ -114,7 +127,7 @@ impl<R: BufRead> Read for Zstd<R> {
             if self.frame.can_collect() > 0 {
                 return self.frame.read(bytes);
             }
-            self.within = false;
+            self.end()?;
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn extract<S: Read + Seek>(
     folder: &OwnedFd,
 ) -> Result<(), ExtractError> {
     check_existing(archive, folder)?;
-    let placing = Placing::begin(folder)?;
+    let placing = Placing::begin(folder, archive.members())?;
     stage(archive, &placing)?;
     placing.place(archive.members())
 }

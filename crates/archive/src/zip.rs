@@ -1,7 +1,7 @@
 //! Zip archives, read by their central directory and believed only where the rest agrees with it.
 //!
 //! What other readers disagree about is refused: a member whose own header names it otherwise,
-//! contents that overlap, encrypted members, methods other than stored and deflated, archives in
+//! members with two names or two sizes, two directories, contents that overlap, encrypted members, methods other than stored and deflated, archives in
 //! several parts. A content has to have the length and the check sum that the directory says.
 
 mod content;
@@ -30,6 +30,16 @@ const MAX_DIRECTORY: u64 = 256 << 20;
 /// Bytes of an entry of it, and of a member's own header, without names and extras.
 const CENTRAL_BYTES: usize = 46;
 const LOCAL_BYTES: usize = 30;
+/// An extra field with another name.
+const OTHER_NAME: u64 = 0x7075;
+/// Bytes of the longest target of a link.
+const MAX_TARGET: u64 = 4096;
+
+/// The bits of a mode that say what something is, and what they say.
+const KIND: u32 = 0o170_000;
+const FOLDER: u32 = 0o040_000;
+const FILE: u32 = 0o100_000;
+const LINK: u32 = 0o120_000;
 
 /// A member, as the central directory has it.
 #[derive(Clone, Debug)]
@@ -121,8 +131,16 @@ impl End {
         let (disk, first) = (record.number(4, 2)?, record.number(6, 2)?);
         let (here, entries) = (record.number(8, 2)?, record.number(10, 2)?);
         let (size, offset) = (record.number(12, 4)?, record.number(16, 4)?);
-        if entries == 0xffff || size == 0xffff_ffff || offset == 0xffff_ffff {
-            return Self::find_64(source, begin);
+        if let Some(wide) = Self::find_64(source, begin)? {
+            // Some readers look for it always, others only where a number does not fit.
+            let agrees = |narrow: u64, largest: u64, wide| narrow == largest || narrow == wide;
+            let agree = agrees(entries, 0xffff, wide.entries)
+                && agrees(size, 0xffff_ffff, wide.size)
+                && agrees(offset, 0xffff_ffff, wide.offset);
+            return if agree { Ok(wide) } else { Err(corrupt("it has two directories")) };
+        }
+        if size == 0xffff_ffff || offset == 0xffff_ffff {
+            return Err(corrupt("its 64-bit directory is missing"));
         }
         if disk != 0 || first != 0 || here != entries {
             return Err(corrupt("it is one of several parts"));
@@ -130,21 +148,30 @@ impl End {
         Ok(Self { entries, size, offset, begin })
     }
 
-    fn find_64(source: &mut (impl Read + Seek), end: u64) -> Result<Self, ArchiveError> {
+    /// The one of 64 bits, if there is one.
+    fn find_64(source: &mut (impl Read + Seek), end: u64) -> Result<Option<Self>, ArchiveError> {
         let missing = || corrupt("its 64-bit directory is missing");
-        let locator = read_at(source, end.checked_sub(20).ok_or_else(missing)?, 20)?;
+        let Some(place) = end.checked_sub(20) else { return Ok(None) };
+        let locator = read_at(source, place, 20)?;
         let locator = Record::new(&locator);
+        if locator.number(0, 4)? != u64::from(LOCATOR_64) {
+            return Ok(None);
+        }
         let begin = locator.number(8, 8)?;
-        if locator.number(0, 4)? != u64::from(LOCATOR_64) || begin.saturating_add(76) > end {
+        if begin.saturating_add(76) > end {
             return Err(missing());
         }
         let record = read_at(source, begin, 56)?;
         let record = Record::new(&record);
-        if record.number(0, 4)? != u64::from(END_64) || record.number(16, 8)? != 0 {
+        let (here, entries) = (record.number(24, 8)?, record.number(32, 8)?);
+        if record.number(0, 4)? != u64::from(END_64)
+            || record.number(16, 8)? != 0
+            || here != entries
+        {
             return Err(missing());
         }
-        let (entries, size) = (record.number(32, 8)?, record.number(40, 8)?);
-        Ok(Self { entries, size, offset: record.number(48, 8)?, begin })
+        let (size, offset) = (record.number(40, 8)?, record.number(48, 8)?);
+        Ok(Some(Self { entries, size, offset, begin }))
     }
 }
 
@@ -163,9 +190,11 @@ impl ZipEntry {
         let part = |start, length| whole.get(start..start + length).unwrap_or_default();
         let made_by_unix = matches!(record.number(5, 1)?, 3 | 19);
         let attributes = record.number(38, 4)? as u32;
+        // Many readers look at the kind whoever made it; of links and devices nothing is a file.
+        let is_special = !matches!(attributes >> 16 & KIND, 0 | FOLDER | FILE);
         let mut entry = Self {
             name: part(CENTRAL_BYTES, name).to_vec(),
-            unix_mode: if made_by_unix { attributes >> 16 } else { 0 },
+            unix_mode: if made_by_unix || is_special { attributes >> 16 } else { 0 },
             flags: record.number(8, 2)? as u16,
             method: record.number(10, 2)? as u16,
             crc: record.number(16, 4)? as u32,
@@ -182,10 +211,14 @@ impl ZipEntry {
     /// Numbers that do not fit into 32 bits stand in an extra field, in a fixed order.
     fn read_extra(&mut self, mut extra: &[u8]) -> Result<(), ArchiveError> {
         const LARGE: u64 = 0xffff_ffff;
+        let mut has_numbers = false;
         while let (Some(kind), Some(length)) = (at(extra, 0, 2), at(extra, 2, 2)) {
             let field = extra.get(4..4 + length as usize);
             let field = field.ok_or_else(|| self.corrupt("its extra fields do not make sense"))?;
             if kind == 1 {
+                if std::mem::replace(&mut has_numbers, true) {
+                    return Err(self.corrupt("its 64-bit sizes are there twice"));
+                }
                 let numbers = [&mut self.size, &mut self.stored, &mut self.header];
                 let large = numbers.into_iter().filter(|number| **number == LARGE);
                 for (index, number) in large.enumerate() {
@@ -193,7 +226,19 @@ impl ZipEntry {
                         .ok_or_else(|| corrupt("a member's 64-bit sizes are missing"))?;
                 }
             }
+            self.check_other_name(kind, field)?;
             extra = extra.get(4 + length as usize..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// An extra field with a name that some readers take instead, if its sum is that of the name.
+    fn check_other_name(&self, kind: u64, field: &[u8]) -> Result<(), ArchiveError> {
+        let mut sum = flate2::Crc::new();
+        sum.update(&self.name);
+        let counts = kind == OTHER_NAME && at(field, 1, 4) == Some(sum.sum().into());
+        if counts && field.get(5..) != Some(&*self.name) {
+            return Err(self.corrupt("it has two names"));
         }
         Ok(())
     }
@@ -220,13 +265,33 @@ impl ZipEntry {
         ArchiveError::corrupt(&self.name, reason)
     }
 
-    pub(crate) fn found(&self) -> Found<'_> {
-        const KIND: u32 = 0o170_000;
+    pub(crate) fn is_link(&self) -> bool {
+        self.unix_mode & KIND == LINK
+    }
+
+    /// Where a link leads: its content.
+    pub(crate) fn target(&self, source: &mut (impl Read + Seek)) -> Result<Vec<u8>, ArchiveError> {
+        if !(1..=MAX_TARGET).contains(&self.size) {
+            return Err(self.corrupt("it is a link to nothing, or to too long a name"));
+        }
+        let mut content = self.content(source)?;
+        let mut target = Vec::new();
+        let read = content.read_to_end(&mut target);
+        read.map_err(|error| self.corrupt(&error.to_string()))?;
+        content.finish()?;
+        if target.contains(&0) {
+            return Err(self.corrupt("the name that it links to has a zero byte"));
+        }
+        Ok(target)
+    }
+
+    /// `target` is where it leads, if it is a link and links are taken.
+    pub(crate) fn found<'a>(&'a self, target: &'a [u8]) -> Found<'a> {
         let kind = match self.unix_mode & KIND {
-            0o120_000 => FoundKind::Symlink(b"."),
-            0o040_000 => FoundKind::Folder,
-            0 | 0o100_000 if self.name.ends_with(b"/") => FoundKind::Folder,
-            0 | 0o100_000 => FoundKind::File(self.size),
+            LINK => FoundKind::Symlink(target),
+            FOLDER => FoundKind::Folder,
+            0 | FILE if self.name.ends_with(b"/") => FoundKind::Folder,
+            0 | FILE => FoundKind::File(self.size),
             _ => FoundKind::Special,
         };
         let mode = if self.unix_mode == 0 { 0o644 } else { self.unix_mode };
@@ -247,6 +312,13 @@ impl ZipEntry {
         let own = read_at(source, self.header + LOCAL_BYTES as u64, name)?;
         if own != self.name || record.number(8, 2)? != u64::from(self.method) {
             return Err(self.corrupt("its own header says something else than the directory"));
+        }
+        let fields = read_at(source, self.header + LOCAL_BYTES as u64 + name, extra)?;
+        let mut rest = &*fields;
+        while let (Some(kind), Some(length)) = (at(rest, 0, 2), at(rest, 2, 2)) {
+            let field = rest.get(4..4 + length as usize).unwrap_or_default();
+            self.check_other_name(kind, field)?;
+            rest = rest.get(4 + length as usize..).unwrap_or_default();
         }
         let start = self.header + LOCAL_BYTES as u64 + name + extra;
         source.seek(SeekFrom::Start(start)).map_err(ArchiveError::Read)?;

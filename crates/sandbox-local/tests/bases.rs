@@ -70,6 +70,7 @@ const FILL: &str = "set -e
         for file in $(seq 80); do echo $file > d$folder/$file; done
     done
     echo one > linked; ln linked d1/linked; ln linked d2/linked
+    echo two > pair; ln pair d1/pair
     ln -s ../linked d3/link; ln -s /nowhere d3/broken
     chmod 4755 d4/1; chmod 700 d5; touch -d 2001-02-03 d6/1
     truncate -s 1M sparse; printf 'odd\\nname' > \"$(printf 'odd\\nname')\"";
@@ -82,7 +83,7 @@ const CHANGE: &str = "set -e; n=$1
     rm -r d$((n + 20)); mkdir d$((n + 20)); echo new > d$((n + 20))/1
     rm d$((n + 30))/1; mkdir d$((n + 30))/1; echo in > d$((n + 30))/1/file
     rm -r d$((n + 40)); echo file > d$((n + 40))
-    ln d7/1 another$n; rm -f d8/$n; chmod 640 d8/7$n 2>/dev/null || chmod 640 d8/1$n
+    ln pair another-pair$n; ln d7/1 another$n; rm -f d8/$n; chmod 640 d8/7$n 2>/dev/null || chmod 640 d8/1$n
     chmod 750 d9; touch -d 2011-11-1$n d9/deep; ln -sfn $n d3/link
     truncate -s $((n * 1000)) d6/2; echo changed > d5/$((n + 1)); echo new$n > fresh$n
     perl -e 'open F, \"+<\", \"d6/3\" or die; seek F, 0, 0; print F \"X$ARGV[0]\"' $n";

@@ -31,10 +31,14 @@ enum Done {
 }
 
 impl<'a> Placing<'a> {
-    pub(super) fn begin(folder: &'a OwnedFd) -> Result<Self, ExtractError> {
+    /// Makes it, under a name that no member has: what waits there is nobody else's.
+    pub(super) fn begin(folder: &'a OwnedFd, members: &[Member]) -> Result<Self, ExtractError> {
         let failed = |error: Errno| ExtractError::write(Path::new("."), error);
         for number in 0..TRIES {
             let name = format!(".moat-extract-{}-{number}", std::process::id());
+            if members.iter().any(|member| member.path.starts_with(&name)) {
+                continue;
+            }
             match mkdirat(folder, &*name, Mode::RWXU) {
                 Ok(()) => {
                     let stage = openat(folder, &*name, FOLDER, Mode::empty()).map_err(failed)?;

@@ -1,4 +1,5 @@
 //! Archives, byte by byte: no library would write most of these.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::io::Write as _;
 
@@ -11,7 +12,7 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    fn new(name: &str, flag: u8, link: &str, content: &[u8]) -> Self {
+    pub(crate) fn new(name: &str, flag: u8, link: &str, content: &[u8]) -> Self {
         Self { name: name.into(), flag, link: link.into(), content: content.into() }
     }
 
@@ -30,6 +31,30 @@ impl Made {
     pub(crate) fn hardlink(name: &str, target: &str) -> Self {
         Self::new(name, b'1', target, b"")
     }
+}
+
+/// What stands before a member and changes what its header says.
+pub(crate) fn pax(records: &[(&str, &str)]) -> Made {
+    let mut content = String::new();
+    for (key, value) in records {
+        let rest = format!(" {key}={value}\n");
+        let mut length = rest.len() + 1;
+        while format!("{length}{rest}").len() != length {
+            length += 1;
+        }
+        content += &format!("{length}{rest}");
+    }
+    Made::new("pax", b'x', "", content.as_bytes())
+}
+
+/// The same archive with some bytes of its first header changed, and its sum right again.
+pub(crate) fn sealed_block(archive: &[u8], place: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut archive = archive.to_vec();
+    archive[place..place + bytes.len()].copy_from_slice(bytes);
+    archive[148..156].fill(b' ');
+    let sum: u32 = archive[..512].iter().map(|byte| u32::from(*byte)).sum();
+    archive[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    archive
 }
 
 pub(crate) fn tar(members: &[Made]) -> Vec<u8> {
@@ -68,6 +93,11 @@ pub(crate) fn zstd(plain: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn zip(members: &[Made]) -> Vec<u8> {
+    zip_with(members, &[], &[])
+}
+
+/// With extra fields in the members' own headers, and in the directory.
+pub(crate) fn zip_with(members: &[Made], own: &[u8], listed: &[u8]) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
     for member in members {
         let mut deflated =
@@ -87,19 +117,22 @@ pub(crate) fn zip(members: &[Made]) -> Vec<u8> {
         common.extend((stored.len() as u32).to_le_bytes());
         common.extend((member.content.len() as u32).to_le_bytes());
         common.extend((name.len() as u16).to_le_bytes());
-        common.extend(0_u16.to_le_bytes());
         let place = bytes.len() as u32;
         bytes.extend(b"PK\x03\x04");
         bytes.extend(&common);
+        bytes.extend((own.len() as u16).to_le_bytes());
         bytes.extend(name.as_bytes());
+        bytes.extend(own);
         bytes.extend(&stored);
         directory.extend(b"PK\x01\x02");
         directory.extend([20, 3]);
         directory.extend(&common);
+        directory.extend((listed.len() as u16).to_le_bytes());
         directory.extend([0; 6]);
         directory.extend((0o644_u32 << 16).to_le_bytes());
         directory.extend(place.to_le_bytes());
         directory.extend(name.as_bytes());
+        directory.extend(listed);
     }
     let (place, count) = (bytes.len() as u32, members.len() as u16);
     bytes.extend(&directory);

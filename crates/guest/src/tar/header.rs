@@ -77,6 +77,10 @@ impl Header {
         }
         // Of all other kinds nothing follows, whatever their header says.
         let size = extensions.size.unwrap_or(self.size);
+        // Some readers take it for a file, and look for the next member behind its content.
+        if size > 0 && kind == TarKind::Folder && self.flag != b'5' {
+            return refused("it is a folder by its name, and has a content");
+        }
         Ok(TarMember {
             kind,
             mode: (self.mode & 0o7777) as u32,

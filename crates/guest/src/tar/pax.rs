@@ -37,8 +37,8 @@ impl Extensions {
                 let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
                 bytes.truncate(end);
                 let place = if header.flag == b'L' { &mut self.path } else { &mut self.link };
-                *place = Some(bytes);
-                Ok(())
+                set_once(place, bytes, "name")
+                    .map_err(|reason| TarError::refused(&header.path, reason))
             }
             global => self
                 .add_records(&bytes, global == b'g')
@@ -73,9 +73,9 @@ impl Extensions {
         }
         let number = || decimal(value).ok_or_else(wrong);
         match key {
-            b"path" => self.path = Some(value.to_vec()),
-            b"linkpath" => self.link = Some(value.to_vec()),
-            b"size" => self.size = Some(number()?),
+            b"path" => set_once(&mut self.path, value.to_vec(), "name")?,
+            b"linkpath" => set_once(&mut self.link, value.to_vec(), "target")?,
+            b"size" => set_once(&mut self.size, number()?, "size")?,
             b"uid" => self.uid = Some(number()?),
             b"gid" => self.gid = Some(number()?),
             b"mtime" => self.mtime = Some(time(value).ok_or_else(wrong)?),
@@ -89,6 +89,14 @@ impl Extensions {
             }
         }
         Ok(())
+    }
+}
+
+/// Of two that differ some readers take the first and others the last.
+fn set_once<T>(place: &mut Option<T>, value: T, what: &str) -> Result<(), String> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("its {what} is said twice")),
     }
 }
 

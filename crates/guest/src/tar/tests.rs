@@ -104,12 +104,16 @@ fn what_is_not_bounded_or_not_known_is_refused() {
     let mut broken = file();
     broken[0] = b'g';
     let huge = header("x", b'x', b"77777777777\0", "");
-    let many: Vec<u8> = (0..9).flat_map(|_| extension(b'K', b"x\0")).collect();
+    let many: Vec<u8> = (0..9).flat_map(|_| pax(&[("comment", "x")])).collect();
+    let names = ["one\0", "two\0"].map(|name| extension(b'L', name.as_bytes())).concat();
     let name = "n".repeat(MAX_TAR_NAME + 1);
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("does not add up", broken),
         ("extensions are too large", [huge, file()].concat()),
         ("too many extensions", [many, file()].concat()),
+        ("name is said twice", [names, file()].concat()),
+        ("size is said twice", [pax(&[("size", "1"), ("size", "0")]), file()].concat()),
+        ("has a content", header("f/", b'0', b"00000000001\0", "")),
         ("empty or too long", [extension(b'L', name.as_bytes()), file()].concat()),
         ("zero byte", [pax(&[("path", "a\0b")]), file()].concat()),
         ("do not make sense", [extension(b'x', b"99 path=x\n"), file()].concat()),

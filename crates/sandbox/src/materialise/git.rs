@@ -3,6 +3,7 @@
 mod address;
 mod cache;
 mod head;
+mod local;
 mod measure;
 mod run;
 mod submodules;
@@ -123,7 +124,7 @@ pub(super) async fn fetch(
         depth: 0,
     }];
     while let Some(wanted) = waiting.pop() {
-        allow_local(&wanted.address, folders)?;
+        allow_local(&wanted.address, folders).await?;
         progress(Progress::Fetching { url: without_credentials(&wanted.address) });
         let found = fetcher.fetch(&wanted).await.map_err(|source| checkout.failed(source))?;
         waiting.extend(found);
@@ -145,12 +146,13 @@ fn origin_of(address: &str) -> String {
     format!("{scheme}://{}/", authority.rsplit('@').next().unwrap_or_default())
 }
 
-/// A repository on this host is a source like any other folder.
-fn allow_local(address: &str, folders: &HostFolders) -> Result<(), MaterialiseError> {
-    match address.strip_prefix("file://") {
-        Some(path) => super::host::open_source(folders, Path::new(path)).map(|_| ()),
-        None => Ok(()),
-    }
+/// A repository on this host is a source like any other folder, with all that it keeps elsewhere.
+async fn allow_local(address: &str, folders: &HostFolders) -> Result<(), MaterialiseError> {
+    let Some(path) = address.strip_prefix("file://").map(PathBuf::from) else { return Ok(()) };
+    super::host::open_source(folders, &path)?;
+    let folders = folders.clone();
+    let looked = tokio::task::spawn_blocking(move || local::check(&path, &folders)).await;
+    looked.map_err(|error| host_error(Path::new(address), std::io::Error::other(error)))?
 }
 
 /// A commit that is to be checked out in a folder.

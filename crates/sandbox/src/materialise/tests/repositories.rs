@@ -110,7 +110,20 @@ async fn hostile_repositories_are_refused_by_name_and_leave_nothing() {
         (module("x", "x", &format!("ext::sh -c '{run}'")), "`x`"),
         (module("x", "x", "ssh://-oProxyCommand=touch/x"), "`x`"),
         (module("../../x", "x", "../library"), "gitmodules"),
+        (module("x", "x", "-u./payload"), "gitmodules"),
+        (module("x", "x", "fd::17"), "`x`"),
+        (module("x", "x", "git://-oProxyCommand=id/x"), "`x`"),
+        (module("x", "x", &format!("file://{link}/private")), "private"),
+        (module("x", "x", &format!("{link}/private")), "private"),
+        (module("x\\ny", "x", "../library\\n\\turl = ext::sh"), "gitmodules"),
         (module("x", "x", "file:///etc"), "`/etc`"),
+        (
+            format!(
+                "100644 .gitmodules [submodule \"x\"]\\n\\tpath = .git/hooks\\n\\turl = ../library\\n\n\
+                 160000 x {id}"
+            ),
+            "git",
+        ),
         (format!("120000 .gitmodules {link}"), "gitmodules"),
         ("100644 .GIT x".to_owned(), ".GIT"),
         (format!("040000 .git {}", here.git(&["-C", "evil", "rev-parse", "HEAD^{tree}"])), ".git"),
@@ -233,6 +246,65 @@ async fn what_a_repository_on_this_host_says_of_itself_is_not_done() {
     let config = here.text(&made, "code/.git/config").await.unwrap();
     assert!(!config.contains("touch"), "{config}");
     assert!(!proof.exists());
+}
+
+/// Objects, references and configuration of a repository may be kept elsewhere, by files and links.
+#[tokio::test]
+async fn what_a_repository_on_this_host_keeps_elsewhere_is_not_read_from_there() {
+    let here = place();
+    let commit = repository(&here, "../private", &[("secret.txt", "private")]);
+    let private = here.dir.path().join("private/.git");
+    let evil = |name: &str| {
+        repository(&here, name, &[("a.txt", "x")]);
+        here.agent().join(name).join(".git")
+    };
+    let shown = private.display();
+    let dot_git = evil("alternates");
+    fs::write(dot_git.join("objects/info/alternates"), format!("{shown}/objects\n")).unwrap();
+    fs::write(dot_git.join("refs/heads/main"), format!("{commit}\n")).unwrap();
+    let dot_git = evil("again");
+    let between = here.agent().join("between/objects");
+    fs::create_dir_all(between.join("info")).unwrap();
+    fs::write(between.join("info/alternates"), format!("{shown}/objects\n")).unwrap();
+    fs::write(dot_git.join("objects/info/alternates"), "../../../between/objects\n").unwrap();
+    let dot_git = evil("quoted");
+    let quoted = format!("\"{shown}/objects\"\n");
+    fs::write(dot_git.join("objects/info/alternates"), quoted).unwrap();
+    let dot_git = evil("file");
+    fs::remove_dir_all(&dot_git).unwrap();
+    fs::write(&dot_git, format!("gitdir: {shown}\n")).unwrap();
+    let dot_git = evil("link");
+    fs::remove_dir_all(&dot_git).unwrap();
+    symlink(&private, &dot_git).unwrap();
+    let dot_git = evil("objects");
+    fs::remove_dir_all(dot_git.join("objects")).unwrap();
+    symlink(private.join("objects"), dot_git.join("objects")).unwrap();
+    let dot_git = evil("reference");
+    fs::remove_file(dot_git.join("refs/heads/main")).unwrap();
+    symlink(private.join("refs/heads/main"), dot_git.join("refs/heads/main")).unwrap();
+    let dot_git = evil("common");
+    fs::write(dot_git.join("commondir"), format!("{shown}\n")).unwrap();
+
+    let before = names(here.dir.path());
+    for name in ["alternates", "again", "quoted", "file", "link", "objects", "reference", "common"]
+    {
+        let refused = here.make(&entry(from(name))).await;
+        let error = refused.map(|made| paths(&made)).unwrap_err().to_string();
+        let named = if name == "quoted" { "objects/info/alternates" } else { "private/.git" };
+        assert!(error.contains(named), "{name}: {error}");
+        assert_eq!(names(here.dir.path()), before, "{name} left something behind");
+    }
+    // Where all of it may be read, it is.
+    repository(&here, "own", &[("a.txt", "own")]);
+    here.git(&["clone", "-q", "--shared", "own", "shared"]);
+    here.git(&["-C", "own", "worktree", "add", "-q", "../tree"]);
+    for name in ["shared", "tree"] {
+        let made = here.make(&entry(from(name))).await.unwrap();
+        assert_eq!(here.text(&made, "code/a.txt").await.unwrap(), "own", "{name}");
+    }
+    let folders = HostFolders::new(here.agent()).scratch(here.dir.path()).allow(here.dir.path());
+    let made = materialise(&entry(from("file")), &folders, &here.snapshots, &|_| {}).await.unwrap();
+    assert_eq!(here.text(&made, "code/secret.txt").await.unwrap(), "private");
 }
 
 /// `git http-backend` behind a server of a few lines, which wants a token.
