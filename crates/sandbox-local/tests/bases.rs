@@ -83,7 +83,7 @@ const CHANGE: &str = "set -e; n=$1
     rm -r d$((n + 20)); mkdir d$((n + 20)); echo new > d$((n + 20))/1
     rm d$((n + 30))/1; mkdir d$((n + 30))/1; echo in > d$((n + 30))/1/file
     rm -r d$((n + 40)); echo file > d$((n + 40))
-    ln pair another-pair$n; ln d7/1 another$n; rm -f d8/$n; chmod 640 d8/7$n 2>/dev/null || chmod 640 d8/1$n
+    ln pair z-pair$n; ln d7/1 another$n; rm -f d8/$n; chmod 640 d8/7$n 2>/dev/null || chmod 640 d8/1$n
     chmod 750 d9; touch -d 2011-11-1$n d9/deep; ln -sfn $n d3/link
     truncate -s $((n * 1000)) d6/2; echo changed > d5/$((n + 1)); echo new$n > fresh$n
     perl -e 'open F, \"+<\", \"d6/3\" or die; seek F, 0, 0; print F \"X$ARGV[0]\"' $n";
