@@ -1,3 +1,5 @@
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use moat_core::{Retryable, Seq};
 
 use super::{Place, batch, bodies, new_run, read_all};
@@ -16,17 +18,19 @@ async fn one_refused_append_does_not_fail_its_neighbours() {
     }
     let other = place.raw();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let late = tokio::spawn(async move { stale.append(batch("late")).await });
-    let appends: Vec<_> = owners
-        .into_iter()
-        .map(|mut owner| tokio::spawn(async move { (owner.append(batch("x")).await, owner.run()) }))
-        .collect();
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let appends = owners.into_iter().map(|mut owner| async move {
+        let appended = owner.append(batch("x")).await;
+        (appended, owner.run())
+    });
+    // An append waits for the writer as soon as it was polled once.
+    let mut appends = join_all(appends);
+    let mut late = Box::pin(stale.append(batch("late")));
+    assert!((&mut appends).now_or_never().is_none());
+    assert!((&mut late).now_or_never().is_none());
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
-    assert!(matches!(late.await.unwrap(), Err(AppendError::Stale { .. })));
-    for append in appends {
-        let (appended, run) = append.await.unwrap();
+    assert!(matches!(late.await, Err(AppendError::Stale { .. })));
+    for (appended, run) in appends.await {
         assert_eq!(appended.unwrap(), Seq(1));
         assert_eq!(bodies(&read_all(&journal, run).await), ["x"]);
     }
