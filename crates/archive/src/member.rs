@@ -81,7 +81,7 @@ fn is_windows_drive(name: &[u8]) -> bool {
     // A server, one separator, and a share.
     match rest.iter().position(is_separator) {
         None | Some(0) => false,
-        Some(end) => !rest.get(end + 1).is_some_and(is_separator),
+        Some(end) => rest.get(end + 1).is_some_and(|byte| !is_separator(byte)),
     }
 }
 
@@ -120,6 +120,7 @@ mod tests {
             (b"\\\\srv\\share\\x", Err(Refusal::WindowsDrive)),
             (b"//srv/share", Err(Refusal::WindowsDrive)),
             (b"//srv", Err(Refusal::AbsolutePath)),
+            (b"//srv/", Err(Refusal::AbsolutePath)),
             (b"///srv/x", Err(Refusal::AbsolutePath)),
             (b"a\\b", Err(Refusal::Backslash)),
             (b"/x", Err(Refusal::AbsolutePath)),

@@ -124,7 +124,10 @@ fn is_bmp(content: &[u8]) -> bool {
 
 fn is_svg(path: &str, content: &[u8]) -> bool {
     let start = content.get(..SVG_SEARCH_BYTES).unwrap_or(content);
-    let text = start.trim_ascii_start().to_ascii_lowercase();
+    // A vertical tab is a blank here too.
+    let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    let first = start.iter().position(|byte| !blank(byte)).unwrap_or(start.len());
+    let text = start.get(first..).unwrap_or_default().to_ascii_lowercase();
     if text.starts_with(b"<svg") {
         return true;
     }
@@ -132,9 +135,9 @@ fn is_svg(path: &str, content: &[u8]) -> bool {
         return true;
     }
     // A file that is only called `.svg` has no suffix.
-    let name = path.rsplit('/').next().unwrap_or_default().trim_start_matches('.');
-    let name = name.to_ascii_lowercase();
-    name.ends_with(".svg") || name.ends_with(".svgz")
+    let name = path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let suffix = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty());
+    suffix.is_some_and(|(_, suffix)| matches!(suffix, "svg" | "svgz"))
 }
 
 #[cfg(test)]

@@ -18,6 +18,48 @@ pub(crate) fn escape(text: &str) -> String {
     shown.replace("␍\n", "\n")
 }
 
+/// The same for what comes in pieces, which may end within a character or a line's end.
+#[derive(Debug, Default)]
+pub(crate) struct Escaping {
+    /// The beginning of a character, or a carriage return; at most three bytes.
+    rest: Vec<u8>,
+}
+
+impl Escaping {
+    /// What can be shown by now.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
+        self.rest.extend_from_slice(bytes);
+        let whole = self.rest.len() - unfinished(&self.rest);
+        let later = self.rest.split_off(whole);
+        let now = std::mem::replace(&mut self.rest, later);
+        escape(&String::from_utf8_lossy(&now))
+    }
+
+    /// What never became whole.
+    pub(crate) fn finish(&mut self) -> String {
+        escape(&String::from_utf8_lossy(&std::mem::take(&mut self.rest)))
+    }
+}
+
+/// Bytes at the end whose meaning depends on what follows.
+fn unfinished(bytes: &[u8]) -> usize {
+    if bytes.ends_with(b"\r") {
+        return 1;
+    }
+    let tail = bytes.get(bytes.len().saturating_sub(3)..).unwrap_or_default();
+    match std::str::from_utf8(tail) {
+        Ok(_) => 0,
+        // The tail may begin within a character: only what is unfinished at its very end counts.
+        Err(_) => (1..=tail.len())
+            .find(|count| {
+                let end = tail.get(tail.len() - count..).unwrap_or_default();
+                std::str::from_utf8(end)
+                    .is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+            })
+            .unwrap_or_default(),
+    }
+}
+
 /// The same on one line, cut to a width in characters.
 pub(crate) fn one_line(text: &str, width: usize) -> String {
     let line: String =
@@ -48,6 +90,14 @@ mod tests {
         );
         assert!(shown.contains("\\u{1b}"), "{shown}");
         assert!(shown.contains("\nc\td"), "{shown}");
+        let mut pieces = Escaping::default();
+        for text in [hostile, "\u{fffd}é日\u{1f600}\r\n\r"] {
+            let mut shown = String::new();
+            text.as_bytes().iter().for_each(|byte| shown.push_str(&pieces.push(&[*byte])));
+            shown.push_str(&pieces.finish());
+            assert_eq!(shown, escape(text));
+        }
+        assert_eq!(pieces.push(b"\xff\xe2\x82") + &pieces.finish(), "\u{fffd}\u{fffd}");
         assert_eq!(one_line("a\nb\u{1b}", 40), "a b\\u{1b}");
         assert_eq!(one_line("abcdef", 4), "abc…");
     }

@@ -10,7 +10,7 @@ mod terminal;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::time::Duration;
 
 use lab::{Done, Lab, Running, wait_until};
@@ -169,7 +169,8 @@ fn files_go_in_and_come_out_as_they_are() {
     exit(&made.sandbox(&["cp", "tree", "lab:copy"]), 0);
     exit(&made.sandbox(&["cp", "tree", "lab:"]), 0);
     made.sh("cd tree; mkfifo pipe; ln -s ../../.. up; ln -s sub/../../.. trick; ln -s .. parent; \
-        chmod 500 sub; touch -d @1000000000 run.sh; chmod 4711 run.sh");
+        chmod 500 sub; touch -d @1000000000 run.sh; chmod 4711 run.sh; \
+        truncate -s 1G holes; printf end >> holes");
     let done = made.sandbox(&["cp", "lab:tree", "back"]);
     for left in ["tree/out", "tree/pipe", "tree/up", "tree/trick", "tree/parent"] {
         assert!(exit(&done, 0).err.contains(left), "{left}: {done}");
@@ -184,6 +185,9 @@ fn files_go_in_and_come_out_as_they_are() {
     assert_eq!(modified.as_secs(), 1_000_000_000);
     assert_eq!(back("sub").metadata().unwrap().permissions().mode() & 0o777, 0o500);
     assert!(back("empty").is_dir());
+    let holes = back("holes").metadata().unwrap();
+    assert_eq!(holes.len(), (1 << 30) + 3);
+    assert!(holes.blocks() < 2048, "{} blocks are written", holes.blocks());
     std::fs::set_permissions(back("sub"), std::fs::Permissions::from_mode(0o700)).unwrap();
 }
 

@@ -32,6 +32,7 @@ use crate::plan::{LAY_OVER, SHIFT_OWNERS};
 use crate::prepared::Prepared;
 use crate::process::ProcessId;
 use crate::root::{self, ImageRoot, NETWORK_FD, OUTPUTS_FD, Parts};
+use crate::sockets;
 use crate::system;
 use crate::trust::HostTrust;
 use crate::users;
@@ -254,6 +255,11 @@ fn start(
     let everything = left_out.system();
     #[cfg(not(feature = "mutations"))]
     let everything: Option<Vec<crate::system::Shown>> = None;
+    // Of an image nothing is the host's; a test that shows all of the host shows its sockets.
+    let sockets = match image.is_some() || everything.is_some() {
+        true => Vec::new(),
+        false => sockets::find(prepared.system.iter().chain(prepared.toolchains.shown()))?,
+    };
     let base = bases::lie_over(place, spec.base, folder)
         .map_err(|error| StepFailed::new("find what the workspace lies over", error))?;
     let mut parts = Parts {
@@ -262,6 +268,7 @@ fn start(
         left_out: &left_out,
         system: everything.as_ref().unwrap_or(&prepared.system),
         toolchains: &prepared.toolchains,
+        sockets: &sockets,
         filter: &prepared.filter,
         folder: folder.path(),
         image: image.as_ref().map(|image| &image.root),

@@ -27,7 +27,9 @@ const RULES: [(u64, &str, &str); 8] = [
     // Everything in the root is there to be seen: the system, toolchains, the generated `/etc`.
     (RUN, "/", "programs and their libraries"),
     (ALL, "/workspace", "the work"),
-    (ALL, "/home", "caches and settings of tools; each home is its owner's"),
+    // Not all of `/home`: toolchains of the caller's are shown beneath it, and a mount that is
+    // read-only keeps nobody from writing into a pipe.
+    (ALL, "/home/agent", "caches and settings of tools"),
     (ALL, "/tmp", "temporary files"),
     // The guest writes here through a descriptor of its own; the path is mounted read-only.
     (ALL, "/moat/outputs", "whole outputs of calls"),
@@ -38,19 +40,19 @@ const RULES: [(u64, &str, &str); 8] = [
 ];
 
 /// Hands the rules to `add` as a step. A root that is the sandbox's own may be written as a whole;
-/// so may `mounts`.
+/// so may `own`: homes of others, and mounts.
 pub(crate) fn step<R>(
     required: bool,
     writable_root: bool,
-    mounts: &[&Path],
+    own: &[&Path],
     add: impl FnOnce(&Step<'_>) -> R,
 ) -> R {
     let fixed = RULES.map(|(access, path, _reason)| {
         let access = if writable_root && path == "/" { ALL } else { access };
         (access, Path::new(path))
     });
-    let mounts = mounts.iter().map(|path| (ALL, *path));
-    let rules: Vec<_> = fixed.into_iter().chain(mounts).collect();
+    let own = own.iter().map(|path| (ALL, *path));
+    let rules: Vec<_> = fixed.into_iter().chain(own).collect();
     add(&Step::Landlock { required, files: ALL, scoped: SCOPED, rules: &rules })
 }
 

@@ -7,6 +7,8 @@ pub(crate) mod defence {
     pub(crate) const FILES: &str = "files";
     /// `/dev` holds only chosen devices.
     pub(crate) const DEVICES: &str = "devices";
+    /// Limits on a process, and on what a sandbox takes of what the machine has little of.
+    pub(crate) const LIMITS: &str = "limits";
 }
 
 /// Names of what is left out.

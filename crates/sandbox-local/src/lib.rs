@@ -36,6 +36,7 @@ mod remove;
 mod root;
 mod sandbox;
 mod seccomp;
+mod sockets;
 mod subordinate;
 mod system;
 mod toolchains;

@@ -61,9 +61,17 @@ pub(crate) enum Step<'a> {
         attributes: u32,
         target: &'a Path,
     },
+    /// Nothing happens where there is nothing to hide; nor, with `reachable`, where it lies in a
+    /// folder that nobody inside can enter.
     Mask {
         path: &'a Path,
         cover: &'a Path,
+        reachable: bool,
+    },
+    /// Writes a setting of the kernel that is this user namespace's own.
+    Setting {
+        path: &'a Path,
+        content: &'a [u8],
     },
     MakeDir {
         path: &'a Path,
@@ -332,9 +340,14 @@ fn encode(step: &Step<'_>, old_kernel: bool, to: &mut Vec<u8>) -> u32 {
             put_numbers(to, &[slot.0, *attributes, old_kernel.into()]);
             put_path(to, target);
         }),
-        Step::Mask { path, cover } => put(to, 5, |to| {
+        Step::Mask { path, cover, reachable } => put(to, 5, |to| {
             put_path(to, path);
             put_path(to, cover);
+            put_u32(to, (*reachable).into());
+        }),
+        Step::Setting { path, content } => put(to, 41, |to| {
+            put_path(to, path);
+            put_bytes(to, content);
         }),
         Step::MakeDir { path, mode } => put(to, 6, |to| {
             put_path(to, path);

@@ -7,13 +7,14 @@
 
 mod give_up;
 mod image;
+mod proc;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use moat_core::SandboxLimits;
 use moat_sandbox::network::NetworkPlan;
@@ -36,6 +37,7 @@ use crate::trust::HostTrust;
 use give_up::give_up;
 pub(crate) use image::ImageRoot;
 use image::ImageSources;
+use proc::private_proc;
 use tree::{Phase, Tree};
 
 /// The descriptor at which the guest finds its way to write outputs.
@@ -52,6 +54,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) left_out: &'a LeftOut,
     pub(crate) system: &'a [Shown],
     pub(crate) toolchains: &'a Toolchains,
+    /// Sockets of the host in what is shown.
+    pub(crate) sockets: &'a [PathBuf],
     pub(crate) filter: &'a Filter,
     /// The sandbox's folder on the host; the new root is mounted over it, in here only.
     pub(crate) folder: &'a Path,
@@ -85,24 +89,8 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("dev/ptmx", "pts/ptmx"),
 ];
 
-/// Files of `/proc` that say something about the machine that is not the sandbox's to know.
-const HIDDEN_FILES: [&str; 11] = [
-    "kcore",
-    "keys",
-    "key-users",
-    "kmsg",
-    "kallsyms",
-    "latency_stats",
-    "sched_debug",
-    "sysrq-trigger",
-    "timer_list",
-    "timer_stats",
-    "interrupts",
-];
-/// Folders of the same kind.
-const HIDDEN_FOLDERS: [&str; 4] = ["acpi", "asound", "scsi", "driver"];
-/// Folders with switches of the kernel.
-const READ_ONLY_FOLDERS: [&str; 4] = ["sys", "irq", "bus", "fs"];
+/// Terminals that a sandbox can have: a machine has some 3,000 for all beside itself.
+const MOST_TERMINALS: u32 = 128;
 
 /// Folders of the root with nothing in them.
 const EMPTY_FOLDERS: [&str; 4] = ["run", "var", "mnt", "srv"];
@@ -188,7 +176,10 @@ fn compose(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
     if parts.left_out.stands(defence::FILES) {
         settings(tree, parts);
     }
-    devices(tree, sources);
+    devices(tree, parts, sources);
+    for path in parts.sockets {
+        tree.mask_shown(path, Path::new("dev/null"));
+    }
     memory(tree, parts);
     private_proc(tree, parts, sources);
     own_folders(tree, sources);
@@ -331,19 +322,24 @@ fn give_homes(plan: &mut Plan, parts: &Parts<'_>, sources: &Sources<'_>) {
     plan.relies_on(Some(Fence::Mount));
 }
 
-fn devices(tree: &mut Tree<'_>, sources: &Sources<'_>) {
+fn devices(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
     if let Some(slot) = sources.host_devices {
         tree.bind(slot, Path::new("dev"), true, 0);
         return;
     }
+    let few = if parts.left_out.stands(defence::LIMITS) {
+        format!(",max={MOST_TERMINALS}")
+    } else {
+        String::new()
+    };
     for (slot, name) in &sources.devices {
         // Without `nodev`, or they would not work.
         let attributes = attribute::NO_SUID | attribute::NO_EXEC;
         tree.bind(*slot, &Path::new("dev").join(name), false, attributes);
     }
-    let options = "newinstance,ptmxmode=0666,mode=0620";
+    let options = format!("newinstance,ptmxmode=0666,mode=0620{few}");
     let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
-    tree.mount("devpts", Path::new("dev/pts"), flags, options);
+    tree.mount("devpts", Path::new("dev/pts"), flags, &options);
     for (path, target) in DEVICE_LINKS {
         tree.link(Path::new(path), OsStr::new(target));
     }
@@ -362,30 +358,6 @@ fn memory(tree: &mut Tree<'_>, parts: &Parts<'_>) {
             tree.mount("tmpfs", Path::new(path), flags, &options);
         }
     }
-}
-
-fn private_proc(tree: &mut Tree<'_>, parts: &Parts<'_>, sources: &Sources<'_>) {
-    let proc = Path::new("proc");
-    match sources.proc {
-        Some(slot) => tree.bind(slot, proc, true, WRITABLE | attribute::NO_EXEC),
-        None => {
-            tree.plan().relies_on(Some(Fence::Proc));
-            let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-            tree.mount("proc", proc, flags, "");
-        }
-    }
-    for name in HIDDEN_FILES {
-        tree.mask(&proc.join(name), Path::new("dev/null"));
-    }
-    for name in HIDDEN_FOLDERS {
-        tree.mask(&proc.join(name), Path::new("sys"));
-    }
-    for name in READ_ONLY_FOLDERS {
-        tree.read_only(&proc.join(name));
-    }
-    let missing = parts.missing.contains(&Fence::Proc);
-    debug_assert_eq!(missing, sources.proc.is_some());
-    tree.plan().relies_on(Some(Fence::Mount));
 }
 
 /// The folders that are the sandbox's own. Outputs are mounted twice: writable, which only the

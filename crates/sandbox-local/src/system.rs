@@ -8,8 +8,20 @@ use std::path::{Path, PathBuf};
 use crate::launcher::StepFailed;
 
 /// Folders with programs and libraries. One that is a link on the host is the same link inside.
-const PROGRAMS: [&str; 11] = [
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec", "/opt", "/nix",
+///
+/// Of `/nix` not all: a daemon that builds, and fetches, for whoever asks listens in it.
+const PROGRAMS: [&str; 12] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/libexec",
+    "/opt",
+    "/nix/store",
+    "/nix/var/nix/profiles",
     "/gnu",
 ];
 

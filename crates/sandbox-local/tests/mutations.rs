@@ -37,7 +37,8 @@ const AS_ROOT: [(&str, &str); 3] = [
 const NO_DEVICE: &str = "a host that is a container may read no disk";
 
 /// The same for an ordinary user, beside what takes root of the host whatever is left out.
-const AS_USER: [(&str, &str); 2] = [
+const AS_USER: [(&str, &str); 3] = [
+    ("socket-among-programs", "he may put none there"),
     ("setuid", "his own id is the only one in his user namespace"),
     ("setgid", "his own id is the only one in his user namespace"),
 ];

@@ -222,7 +222,11 @@ fn read_integer(value: &Value) -> Option<i64> {
             // `as` saturates, which is what is wanted here.
             (float.fract() == 0.0).then_some(float as i64)
         }),
-        Value::String(text) => text.trim().parse().ok(),
+        Value::String(text) => {
+            let text = text.trim();
+            let whole = text.split_once('.').filter(|(_, rest)| rest.bytes().all(|b| b == b'0'));
+            whole.map_or(text, |(whole, _)| whole).parse().ok()
+        }
         _ => None,
     }
 }
@@ -230,8 +234,11 @@ fn read_integer(value: &Value) -> Option<i64> {
 fn read_flag(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(flag) => Some(*flag),
-        Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
-        Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
+        Value::String(text) => match text.to_ascii_lowercase().as_str() {
+            "true" | "t" | "yes" | "y" | "on" | "1" => Some(true),
+            "false" | "f" | "no" | "n" | "off" | "0" => Some(false),
+            _ => None,
+        },
         _ => match read_integer(value) {
             Some(0) => Some(false),
             Some(1) => Some(true),

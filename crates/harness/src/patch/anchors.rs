@@ -11,9 +11,12 @@ pub(super) struct Anchors<'d> {
 
 impl<'d> Anchors<'d> {
     /// One pass over the file for all hunks.
-    pub(super) fn index(lines: &[&str], hunks: &[Hunk<'d>]) -> Self {
+    pub(super) fn index<'h>(lines: &[&str], hunks: impl Iterator<Item = &'h Hunk<'d>>) -> Self
+    where
+        'd: 'h,
+    {
         let mut index = Self { exact: HashMap::new(), trimmed: HashMap::new() };
-        for anchor in hunks.iter().flat_map(|hunk| &hunk.anchors) {
+        for anchor in hunks.flat_map(|hunk| &hunk.anchors) {
             index.exact.entry(anchor).or_default();
             index.trimmed.entry(trim(anchor)).or_default();
         }

@@ -30,10 +30,12 @@ pub(super) struct Edit<'d> {
 
 /// A line that no hunk can have. Hunks before it are good.
 #[derive(Debug)]
-pub(super) struct BadLine {
+pub(super) struct BadLine<'d> {
     /// Counted from 0.
     pub(super) line: usize,
     pub(super) message: String,
+    /// The hunk that it is in, as far as it was read: its headers.
+    pub(super) within: Option<Box<Hunk<'d>>>,
 }
 
 /// The lines of a diff, without their endings.
@@ -45,7 +47,7 @@ pub(super) fn diff_lines(diff: &str) -> impl Iterator<Item = &str> {
 
 /// The content of a file that a diff of only `+` lines makes. It ends with a line ending, unless
 /// it is empty.
-pub(super) fn created_content(diff: &str) -> Result<String, BadLine> {
+pub(super) fn created_content(diff: &str) -> Result<String, BadLine<'_>> {
     let ending = if diff.contains("\r\n") { "\r\n" } else { "\n" };
     let mut content = String::with_capacity(diff.len());
     let lines: Vec<&str> = diff_lines(diff).collect();
@@ -54,7 +56,7 @@ pub(super) fn created_content(diff: &str) -> Result<String, BadLine> {
         let Some(added) = line.strip_prefix('+') else {
             let message =
                 format!("{} does not begin with `+`, as lines of a new file do", quoted(line));
-            return Err(BadLine { line: index, message });
+            return Err(BadLine { line: index, message, within: None });
         };
         if index > 0 {
             content.push_str(ending);
@@ -68,7 +70,7 @@ pub(super) fn created_content(diff: &str) -> Result<String, BadLine> {
 }
 
 /// Reads the hunks of an update up to its end, or to the first line that cannot be.
-pub(super) fn parse(diff: &str) -> (Vec<Hunk<'_>>, Option<BadLine>) {
+pub(super) fn parse(diff: &str) -> (Vec<Hunk<'_>>, Option<BadLine<'_>>) {
     let lines: Vec<&str> = diff_lines(diff).collect();
     let mut reader = Reader { lines: trim_end_of_patch(&lines), next: 0 };
     let mut hunks = Vec::new();
@@ -81,10 +83,12 @@ pub(super) fn parse(diff: &str) -> (Vec<Hunk<'_>>, Option<BadLine>) {
     }
 }
 
-/// Models end the diff of a JSON operation with the envelope's last line; it means nothing there.
+/// Models end the diff of a JSON operation with the envelope's last line, and blank ones behind it;
+/// they mean nothing there.
 fn trim_end_of_patch<'a, 'd>(lines: &'a [&'d str]) -> &'a [&'d str] {
-    match lines {
-        [rest @ .., last] if last.trim_end() == END => rest,
+    let last = lines.iter().rposition(|line| !line.trim_end().is_empty());
+    match last.and_then(|last| lines.split_at_checked(last)) {
+        Some((rest, [end, ..])) if end.trim_end() == END => rest,
         _ => lines,
     }
 }
@@ -99,7 +103,7 @@ impl<'d> Reader<'_, 'd> {
         self.lines.get(self.next).copied()
     }
 
-    fn hunk(&mut self, is_first: bool) -> Result<Option<Hunk<'d>>, BadLine> {
+    fn hunk(&mut self, is_first: bool) -> Result<Option<Hunk<'d>>, BadLine<'d>> {
         while self.peek().is_some_and(is_end_of_file) {
             self.next += 1;
         }
@@ -112,14 +116,17 @@ impl<'d> Reader<'_, 'd> {
             );
         }
         let body = self.next;
-        self.read_body(&mut hunk)?;
-        if self.next == body {
-            return Err(self.bad(match self.peek() {
-                Some(line) => format!("a hunk needs lines, but {} follows", quoted(line)),
-                None => "the hunk has no lines".to_owned(),
-            }));
+        let read = self.read_body(&mut hunk).and_then(|()| match self.peek() {
+            _ if self.next > body => Ok(()),
+            Some(line) => {
+                Err(self.bad(format!("a hunk needs lines, but {} follows", quoted(line))))
+            }
+            None => Err(self.bad("the hunk has no lines".to_owned())),
+        });
+        match read {
+            Ok(()) => Ok(Some(hunk)),
+            Err(bad) => Err(BadLine { within: Some(Box::new(hunk)), ..bad }),
         }
-        Ok(Some(hunk))
     }
 
     fn read_headers(&mut self, hunk: &mut Hunk<'d>) {
@@ -135,12 +142,16 @@ impl<'d> Reader<'_, 'd> {
         }
     }
 
-    fn read_body(&mut self, hunk: &mut Hunk<'d>) -> Result<(), BadLine> {
+    fn read_body(&mut self, hunk: &mut Hunk<'d>) -> Result<(), BadLine<'d>> {
         let mut edit: Option<Edit<'d>> = None;
         while let Some(line) = self.peek().filter(|line| !line.starts_with("@@")) {
             if is_end_of_file(line) {
                 self.next += 1;
                 hunk.at_end = true;
+                break;
+            }
+            // It ends the hunk, and is no line of the next.
+            if line == "***" {
                 break;
             }
             if line.starts_with("***") {
@@ -167,8 +178,9 @@ impl<'d> Reader<'_, 'd> {
         Ok(())
     }
 
-    fn bad(&self, message: String) -> BadLine {
-        BadLine { line: self.next.min(self.lines.len().saturating_sub(1)), message }
+    fn bad(&self, message: String) -> BadLine<'d> {
+        let line = self.next.min(self.lines.len().saturating_sub(1));
+        BadLine { line, message, within: None }
     }
 }
 

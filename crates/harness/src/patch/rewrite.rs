@@ -20,7 +20,8 @@ pub(super) struct Misfit {
 pub(super) fn rewrite(text: &str, diff: &str) -> Result<String, Misfit> {
     let (hunks, bad_line) = hunk::parse(diff);
     let lines = Lines::of(text);
-    let places = place(&lines, &hunks)?;
+    let unread = bad_line.as_ref().and_then(|bad| bad.within.as_deref());
+    let places = place(&lines, &hunks, unread)?;
     // What is wrong further down counts only if all before it fits, as if it had not been read.
     if let Some(bad) = bad_line {
         return Err(Misfit { class: PatchErrorClass::Diff, line: bad.line, message: bad.message });
@@ -42,18 +43,24 @@ pub(super) fn rewrite(text: &str, diff: &str) -> Result<String, Misfit> {
     Ok(output.finish())
 }
 
-/// Where each hunk's context begins.
-fn place(lines: &Lines<'_>, hunks: &[Hunk<'_>]) -> Result<Vec<usize>, Misfit> {
-    let anchors = Anchors::index(&lines.contents, hunks);
+/// Where each hunk's context begins. Of one that could not be read to its end only the headers have
+/// to fit.
+fn place(
+    lines: &Lines<'_>,
+    hunks: &[Hunk<'_>],
+    unread: Option<&Hunk<'_>>,
+) -> Result<Vec<usize>, Misfit> {
+    let count = hunks.len() + usize::from(unread.is_some());
+    let anchors = Anchors::index(&lines.contents, hunks.iter().chain(unread));
     let finder = Finder::new(lines);
     let mut places = Vec::with_capacity(hunks.len());
     let mut cursor = 0;
     let mut edited = 0;
-    for (index, hunk) in hunks.iter().enumerate() {
+    for (index, hunk) in hunks.iter().chain(unread).enumerate() {
         let misfit = |message: String| Misfit {
             class: PatchErrorClass::Context,
             line: hunk.line,
-            message: format!("hunk {} of {} does not fit: {message}", index + 1, hunks.len()),
+            message: format!("hunk {} of {count} does not fit: {message}", index + 1),
         };
         let after_anchors = anchors.advance(hunk, cursor).map_err(|anchor| {
             misfit(format!(
@@ -63,6 +70,9 @@ fn place(lines: &Lines<'_>, hunks: &[Hunk<'_>]) -> Result<Vec<usize>, Misfit> {
                 quoted(anchor)
             ))
         })?;
+        if index == hunks.len() {
+            break;
+        }
         let place = finder.locate(hunk, after_anchors, edited).ok_or_else(|| {
             misfit(closest::describe(&lines.contents, &hunk.context, after_anchors))
         })?;

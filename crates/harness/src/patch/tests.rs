@@ -82,6 +82,23 @@ fn a_line_that_is_nearly_there_is_shown() {
     assert!(message.contains("line 1: `let total = count + 1;`"), "{message}");
 }
 
+/// What comes first is what is wrong: a header's line that is nowhere before a line that no hunk has,
+/// and a hunk that ends at `***` before what follows it.
+#[test]
+fn of_two_faults_the_first_is_named() {
+    let class = |hunks: &str| run(&[("a", "x\n")], &update(hunks)).unwrap_err().class;
+    assert_eq!(class("@@ gone\n@@\n x\n***bad\n"), PatchErrorClass::Context);
+    assert_eq!(class("@@ x\n@@\n+y\n***bad\n"), PatchErrorClass::Diff);
+    assert_eq!(class("@@\n-gone\n***\n"), PatchErrorClass::Context);
+    assert_eq!(class("@@\n-x\n***\n"), PatchErrorClass::Diff);
+}
+
+#[test]
+fn blank_lines_behind_the_end_of_a_patch_in_json_mean_nothing() {
+    let json = r#"{"type":"update_file","path":"a","diff":"@@\n-x\n+y\n*** End Patch\n\n"}"#;
+    assert_eq!(text_after(&run(&[("a", "x\n")], json).unwrap(), "a"), "y\n");
+}
+
 #[test]
 fn typographic_punctuation_counts_only_where_nothing_else_fits() {
     let plan =

@@ -96,6 +96,7 @@ fn step(steps: &mut Reader<'_>, slots: &mut Slots) -> Result<(), Errno> {
         28 => bind_unix(p, slots),
         29 => own(p, slots),
         40 => attach(p, slots),
+        41 => setting(p),
         _ => Err(Errno::MALFORMED),
     }
 }
@@ -131,10 +132,20 @@ fn attach(p: &mut Reader<'_>, slots: &Slots) -> Result<(), Errno> {
     remount::set_attributes(target, attributes, old)
 }
 
-/// `path cover`: hides what is there, if anything is, behind the file or folder `cover`.
+/// `path cover reachable`: hides what is there, if anything is, behind the file or folder `cover`;
+/// with `reachable` only what is in folders that can be entered.
 fn mask(p: &mut Reader<'_>) -> Result<(), Errno> {
-    let (path, cover) = (p.text()?, p.text()?);
+    let (path, cover, reachable) = (p.text()?, p.text()?, p.u32()? != 0);
     match sys::bind_path(cover, path) {
+        Err(error) if error.is_absence() => Ok(()),
+        Err(error) if reachable && error.is_closed_folder() => Ok(()),
+        done => done,
+    }
+}
+
+/// `path content`: writes a setting of this user namespace, if the kernel has it.
+fn setting(p: &mut Reader<'_>) -> Result<(), Errno> {
+    match sys::write_setting(p.text()?, p.bytes()?) {
         Err(error) if error.is_absence() => Ok(()),
         done => done,
     }

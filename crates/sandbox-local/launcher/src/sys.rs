@@ -31,6 +31,11 @@ impl Errno {
     pub(crate) fn is_absence(self) -> bool {
         matches!(self.0, libc::ENOENT | libc::ENOTDIR)
     }
+
+    /// Whether it says that a folder of a path may not be entered.
+    pub(crate) fn is_closed_folder(self) -> bool {
+        self.0 == libc::EACCES
+    }
 }
 
 /// `-1` is an error, anything else an answer.

@@ -31,9 +31,8 @@ pub(crate) mod names {
     pub(crate) const SESSION: &str = "session";
     /// Commands have a session's keyring of their own.
     pub(crate) const KEYRING: &str = "keyring";
-    /// Limits on a process.
-    pub(crate) const LIMITS: &str = "limits";
 }
+use super::defence::LIMITS;
 use names::*;
 
 /// A variable that tells the guest of a test build what to leave out.
@@ -135,7 +134,7 @@ impl LeftOut {
             Step::ReadOnly { bind: false, .. } => self.lacks(READ_ONLY),
             Step::NewSession => self.lacks(SESSION),
             Step::LeaveKeyring => self.lacks(KEYRING),
-            Step::Limit { .. } => self.lacks(LIMITS),
+            Step::Limit { .. } | Step::Setting { .. } => self.lacks(LIMITS),
             Step::NoNewPrivileges => self.lacks(Fence::NoNewPrivileges.name()),
             Step::KeepCapabilities { through_exec: false, .. } => self.lacks(CAPABILITIES),
             _ => false,

@@ -1,6 +1,6 @@
 //! The steps between a finished root and the guest: what it is given, and what it gives up.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{NETWORK_FD, Parts};
 use crate::fences::Fence;
@@ -49,9 +49,12 @@ pub(super) fn give_up(
     if parts.has(Fence::Landlock) {
         plan.relies_on(Some(Fence::Landlock));
         let writable = parts.image.is_some_and(|image| image.writable);
+        let homes: Vec<_> =
+            parts.roster.homes().map(|(name, _)| Path::new("/home").join(name)).collect();
         let mounts = parts.mounts.iter().filter(|mount| !mount.read_only);
-        let mounts: Vec<_> = mounts.map(|mount| mount.target.as_path()).collect();
-        landlock::step(false, writable, &mounts, |step| plan.push("set Landlock rules", step));
+        let mounts = mounts.map(|mount| mount.target.as_path());
+        let own: Vec<_> = homes.iter().map(PathBuf::as_path).chain(mounts).collect();
+        landlock::step(false, writable, &own, |step| plan.push("set Landlock rules", step));
     }
     if parts.has(Fence::Seccomp) {
         plan.relies_on(Some(Fence::Seccomp));
@@ -77,7 +80,13 @@ fn pass(slot: Slot, number: i32, parts: &Parts<'_>) -> Step<'static> {
     Step::PassDescriptor { slot, number }
 }
 
-/// No dumps of memory; no more descriptors than a large build needs. Commands get limits of their
-/// own from the guest.
-const LIMITS: [(&str, u32, u64, u64); 2] =
-    [("core dumps", libc::RLIMIT_CORE, 0, 0), ("open files", libc::RLIMIT_NOFILE, 16_384, 524_288)];
+/// No dumps of memory; no more descriptors than a large build needs; and no more than a small part
+/// of what the kernel counts for whoever made the sandbox, root or an ordinary user, beside what he
+/// uses himself: signals and timers that wait (he has some 10,000 to 100,000), and locked memory
+/// (8 MiB). Commands get limits of their own from the guest.
+const LIMITS: [(&str, u32, u64, u64); 4] = [
+    ("core dumps", libc::RLIMIT_CORE, 0, 0),
+    ("open files", libc::RLIMIT_NOFILE, 16_384, 524_288),
+    ("pending signals", libc::RLIMIT_SIGPENDING, 2048, 2048),
+    ("locked memory", libc::RLIMIT_MEMLOCK, 1 << 20, 1 << 20),
+];

@@ -22,6 +22,7 @@ fn rehearse(old_kernel: bool, furnish: bool) -> Result<i32, StepFailed> {
         left_out: &LeftOut::default(),
         system: &prepared.system,
         toolchains: &prepared.toolchains,
+        sockets: &[],
         filter: &prepared.filter,
         folder: folder.path(),
         image: None,

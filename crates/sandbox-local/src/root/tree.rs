@@ -115,11 +115,28 @@ impl<'p> Tree<'p> {
     }
 
     pub(super) fn mask(&mut self, path: &Path, cover: &Path) {
+        self.hide(path, cover, false);
+    }
+
+    /// Hides what lies among shown files, if anybody inside can reach it.
+    pub(super) fn mask_shown(&mut self, path: &Path, cover: &Path) {
+        self.hide(inside(path), cover, true);
+    }
+
+    fn hide(&mut self, path: &Path, cover: &Path, reachable: bool) {
         if !self.mounts() {
             return;
         }
         let name = format!("hide `/{}`", path.display());
-        self.plan.push(name, &Step::Mask { path, cover });
+        self.plan.push(name, &Step::Mask { path, cover, reachable });
+    }
+
+    /// Writes a setting that is the sandbox's own.
+    pub(super) fn setting(&mut self, path: &Path, content: &str) {
+        if self.mounts() {
+            let name = format!("set `/{}`", path.display());
+            self.plan.push(name, &Step::Setting { path, content: content.as_bytes() });
+        }
     }
 
     /// Makes what is in a folder of a mount read-only.

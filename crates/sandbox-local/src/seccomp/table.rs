@@ -48,8 +48,7 @@ pub(crate) const ALLOWED: &[Group] = &[
             SYS_dup3 SYS_fcntl SYS_ioctl SYS_pipe2 SYS_ppoll SYS_pselect6 SYS_epoll_create1
             SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_eventfd2 SYS_signalfd4
             SYS_timerfd_create SYS_timerfd_settime SYS_timerfd_gettime SYS_sendfile SYS_splice
-            SYS_tee SYS_vmsplice SYS_copy_file_range SYS_io_setup SYS_io_destroy SYS_io_submit
-            SYS_io_cancel SYS_io_getevents),
+            SYS_tee SYS_vmsplice SYS_copy_file_range),
     },
     Group {
         reason: "files: mounts, modes and Landlock say which",
@@ -154,6 +153,23 @@ const NEW_NAMESPACES: &[&[(u8, Test)]] = &[
 /// Bits of a socket's type that are not flags.
 const TYPE: u32 = 0xf;
 
+const INET: u32 = libc::AF_INET as u32;
+const INET6: u32 = libc::AF_INET6 as u32;
+
+/// Kinds of sockets that the C libraries do not all name; with an internet family the kernel makes
+/// a packet socket of the second.
+const SOCK_DCCP: u32 = 6;
+const SOCK_PACKET: u32 = 10;
+
+/// A protocol other than the family's own, TCP, UDP and ping.
+const OTHER: [(u8, Test); 5] = [
+    (2, Test::IsNot(0)),
+    (2, Test::IsNot(libc::IPPROTO_ICMP as u32)),
+    (2, Test::IsNot(libc::IPPROTO_TCP as u32)),
+    (2, Test::IsNot(libc::IPPROTO_UDP as u32)),
+    (2, Test::IsNot(libc::IPPROTO_ICMPV6 as u32)),
+];
+
 pub(crate) const REFUSED: &[Refusal] = &[
     Refusal {
         reason: "a new user namespace would give capabilities over new kernel surface",
@@ -176,6 +192,11 @@ pub(crate) const REFUSED: &[Refusal] = &[
         reason: "programs inside the kernel, and long histories of flaws",
         calls: calls!(SYS_bpf SYS_perf_event_open SYS_io_uring_setup SYS_io_uring_enter
             SYS_io_uring_register SYS_userfaultfd SYS_lookup_dcookie),
+        when: &[],
+    },
+    Refusal {
+        reason: "requests that wait in the kernel: all of the machine share one small number of them",
+        calls: calls!(SYS_io_setup SYS_io_destroy SYS_io_submit SYS_io_cancel SYS_io_getevents),
         when: &[],
     },
     Refusal {
@@ -204,29 +225,51 @@ pub(crate) const REFUSED: &[Refusal] = &[
         calls: calls!(SYS_socket SYS_socketpair),
         when: &[&[
             (0, Test::IsNot(libc::AF_UNIX as u32)),
-            (0, Test::IsNot(libc::AF_INET as u32)),
-            (0, Test::IsNot(libc::AF_INET6 as u32)),
+            (0, Test::IsNot(INET)),
+            (0, Test::IsNot(INET6)),
             (0, Test::IsNot(libc::AF_NETLINK as u32)),
         ]],
     },
     Refusal {
-        reason: "raw internet sockets",
+        reason: "of internet sockets only streams and datagrams: nothing raw, no packets by their \
+                 old name, and no sequenced ones, which only protocols use that nobody asks for",
         calls: calls!(SYS_socket),
         when: &[
-            &[
-                (0, Test::Is(libc::AF_INET as u32)),
-                (1, Test::UnderMaskIs(TYPE, libc::SOCK_RAW as u32)),
-            ],
-            &[
-                (0, Test::Is(libc::AF_INET6 as u32)),
-                (1, Test::UnderMaskIs(TYPE, libc::SOCK_RAW as u32)),
-            ],
+            &[(0, Test::Is(INET)), (1, Test::UnderMaskIs(TYPE, libc::SOCK_RAW as u32))],
+            &[(0, Test::Is(INET)), (1, Test::UnderMaskIs(TYPE, libc::SOCK_RDM as u32))],
+            &[(0, Test::Is(INET)), (1, Test::UnderMaskIs(TYPE, libc::SOCK_SEQPACKET as u32))],
+            &[(0, Test::Is(INET)), (1, Test::UnderMaskIs(TYPE, SOCK_DCCP))],
+            &[(0, Test::Is(INET)), (1, Test::UnderMaskIs(TYPE, SOCK_PACKET))],
+            &[(0, Test::Is(INET6)), (1, Test::UnderMaskIs(TYPE, libc::SOCK_RAW as u32))],
+            &[(0, Test::Is(INET6)), (1, Test::UnderMaskIs(TYPE, libc::SOCK_RDM as u32))],
+            &[(0, Test::Is(INET6)), (1, Test::UnderMaskIs(TYPE, libc::SOCK_SEQPACKET as u32))],
+            &[(0, Test::Is(INET6)), (1, Test::UnderMaskIs(TYPE, SOCK_DCCP))],
         ],
+    },
+    Refusal {
+        reason: "of internet protocols only TCP, UDP and ping: the others are modules that are \
+                 loaded for whoever asks (SCTP, DCCP, L2TP, SMC, MPTCP), with long histories",
+        calls: calls!(SYS_socket),
+        when: &[
+            &[(0, Test::Is(INET)), OTHER[0], OTHER[1], OTHER[2], OTHER[3], OTHER[4]],
+            &[(0, Test::Is(INET6)), OTHER[0], OTHER[1], OTHER[2], OTHER[3], OTHER[4]],
+        ],
+    },
+    Refusal {
+        reason: "protocols inside of TCP (kernel TLS and its like): libraries do without",
+        calls: calls!(SYS_setsockopt),
+        when: &[&[(1, Test::Is(libc::IPPROTO_TCP as u32)), (2, Test::Is(libc::TCP_ULP as u32))]],
     },
     Refusal {
         reason: "typing into a terminal on behalf of whoever reads it",
         calls: calls!(SYS_ioctl),
         when: &[&[(1, Test::Is(0x5412))], &[(1, Test::Is(0x541c))]],
+    },
+    Refusal {
+        reason: "other protocols on a terminal (SLIP, PPP, GSM multiplexing): modules that are \
+                 loaded for whoever asks, with long histories",
+        calls: calls!(SYS_ioctl),
+        when: &[&[(1, Test::Is(0x5423))]],
     },
     Refusal {
         reason: "foreign personalities; the usual one, 32-bit reports, a fixed layout for \

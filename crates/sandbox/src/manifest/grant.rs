@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Links on one path that are followed.
-const MOST_LINKS: usize = 64;
+/// Links on one path that are followed. As in the peer, the 64th is one too many.
+const MOST_LINKS: usize = 63;
 
 /// A folder of the sandbox outside of its workspace that may be touched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -180,6 +180,8 @@ impl PathPolicy {
         link: &mut dyn FnMut(&Path) -> io::Result<Option<PathBuf>>,
     ) -> Result<ResolvedPath, PathRefusal> {
         let mut real = |path: &Path| real_path(path, link);
+        let path = self.normalise(text, operation)?;
+        let resolved = real(&path)?;
         let mut grants = Vec::new();
         for (path, grant) in &self.grants {
             let resolved = real(path)?;
@@ -188,9 +190,7 @@ impl PathPolicy {
             }
             grants.push((resolved, grant));
         }
-        let path = self.normalise(text, operation)?;
         let root = real(&self.root)?;
-        let resolved = real(&path)?;
         let allow = |at: &Path| {
             if at.starts_with(&root) {
                 return Ok(());

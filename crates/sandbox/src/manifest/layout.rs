@@ -95,8 +95,10 @@ impl Layout {
             return Err(ManifestError::MaxChars);
         }
         let base = root.trim_end_matches('/');
+        let parts = base.split('/').filter(|part| !matches!(*part, "" | "."));
+        let plain: String = parts.flat_map(|part| ["/", part]).collect();
         let mut lines = Vec::new();
-        collect(&self.root, base, "", depth.unwrap_or(usize::MAX), &mut lines);
+        collect(&self.root, &plain, "", depth.unwrap_or(usize::MAX), &mut lines);
         let width = lines.iter().map(|line| line.label.chars().count()).max().unwrap_or_default();
         let mut text = if base.is_empty() { "/\n".to_owned() } else { format!("{base}\n") };
         for Line { label, comment } in lines {
@@ -121,7 +123,7 @@ fn collect(node: &LayoutNode, path: &str, prefix: &str, depth: usize, lines: &mu
         let slash = if child.is_file { "" } else { "/" };
         let branch = if is_last { "└── " } else { "├── " };
         let mut comment = child.shown.clone().unwrap_or_else(|| path.clone());
-        if let Some(description) = &child.description {
+        if let Some(description) = child.description.as_ref().filter(|text| !text.is_empty()) {
             comment.push_str(" — ");
             comment.push_str(description);
         }

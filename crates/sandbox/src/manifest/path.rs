@@ -64,9 +64,8 @@ impl Retryable for ManifestError {
 /// slash separates as well, as in the peer's manifests.
 pub(crate) fn parts(given: &str) -> Result<Vec<String>, ManifestError> {
     let text = given.replace('\\', "/");
-    let mut letters = text.chars();
-    let drive =
-        letters.next().is_some_and(|c| c.is_ascii_alphabetic()) && letters.next() == Some(':');
+    // A drive's root. `C:x` is a name like any other here.
+    let drive = matches!(text.as_bytes(), [letter, b':', b'/', ..] if letter.is_ascii_alphabetic());
     if text.starts_with('/') || drive {
         return Err(ManifestError::Absolute(given.to_owned()));
     }

@@ -1,6 +1,6 @@
 //! One command whose output and exit code are passed through.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::say;
-use crate::escape::escape;
+use crate::escape::{Escaping, escape};
 use crate::exit::Exit;
 
 /// Exit code of a command that was ended by a limit of its sandbox.
@@ -116,6 +116,7 @@ async fn pass_through(
     interrupts: &mut Interrupts,
 ) -> anyhow::Result<ProcessExit> {
     let mut events = guest.attach(key, 0).await?;
+    let mut outlets = Outlets::new();
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
@@ -126,7 +127,7 @@ async fn pass_through(
         };
         match event {
             Some(ProcessEvent::Output { offset, stream, bytes }) => {
-                if let Err(error) = write(stream, &bytes) {
+                if let Err(error) = outlets.write(stream, &bytes) {
                     // The reader went away: so does the command.
                     guest.signal(key, SIGKILL).await?;
                     if error.kind() != std::io::ErrorKind::BrokenPipe {
@@ -136,7 +137,7 @@ async fn pass_through(
                 guest.acknowledge(key, offset.saturating_add(bytes.len() as u64)).await?;
             }
             Some(ProcessEvent::Exited(exit)) => {
-                std::io::stdout().lock().flush().ok();
+                outlets.finish();
                 return Ok(exit);
             }
             Some(ProcessEvent::Disconnected) | None => {
@@ -146,8 +147,44 @@ async fn pass_through(
     }
 }
 
-/// Standard output goes on at once, whether or not a line has ended.
-fn write(stream: OutputStream, bytes: &[u8]) -> std::io::Result<()> {
+/// Where output goes on to: as it is into files and pipes, escaped to a terminal.
+struct Outlets {
+    stdout: Option<Escaping>,
+    stderr: Option<Escaping>,
+}
+
+impl Outlets {
+    fn new() -> Self {
+        Self {
+            stdout: std::io::stdout().is_terminal().then(Escaping::default),
+            stderr: std::io::stderr().is_terminal().then(Escaping::default),
+        }
+    }
+
+    /// What came goes on at once, whether or not a line has ended.
+    fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> std::io::Result<()> {
+        let escaping = match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        };
+        match escaping {
+            Some(escaping) => send(stream, escaping.push(bytes).as_bytes()),
+            None => send(stream, bytes),
+        }
+    }
+
+    /// Whoever reads may be gone by now.
+    fn finish(&mut self) {
+        let all =
+            [(OutputStream::Stdout, &mut self.stdout), (OutputStream::Stderr, &mut self.stderr)];
+        for (stream, escaping) in all {
+            let rest = escaping.as_mut().map(Escaping::finish).unwrap_or_default();
+            let _ = send(stream, rest.as_bytes());
+        }
+    }
+}
+
+fn send(stream: OutputStream, bytes: &[u8]) -> std::io::Result<()> {
     match stream {
         OutputStream::Stdout => {
             let mut out = std::io::stdout().lock();

@@ -94,7 +94,16 @@ pub(crate) fn give(fd: c_int, uid: u32, gid: u32) -> Result<(), Errno> {
 /// Makes a file with this content. No step follows a link that a sandboxed program could have
 /// made: none has run yet.
 pub(crate) fn write_file(path: &CStr, mode: u32, content: &[u8]) -> Result<(), Errno> {
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
+    write_to(path, libc::O_CREAT | libc::O_EXCL, mode, content)
+}
+
+/// Writes into a file of the kernel that is there.
+pub(crate) fn write_setting(path: &CStr, content: &[u8]) -> Result<(), Errno> {
+    write_to(path, 0, 0, content)
+}
+
+fn write_to(path: &CStr, flags: c_int, mode: u32, content: &[u8]) -> Result<(), Errno> {
+    let flags = flags | libc::O_WRONLY | libc::O_CLOEXEC;
     // SAFETY: the path ends with a zero byte.
     let fd = check(unsafe { libc::open(path.as_ptr(), flags, mode) })?;
     let done = if content.is_empty() { Ok(()) } else { write(fd, content) };

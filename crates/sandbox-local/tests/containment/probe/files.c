@@ -180,12 +180,18 @@ static enum verdict cgroup_write(void) {
     return CONTAINED;
 }
 
-static enum verdict socket_file(void) {
+static enum verdict connected(const char *path) {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
-    const char *path = made("socket");
-    if (!path) return say(UNKNOWN, "nothing was made");
     snprintf(to.sun_path, sizeof to.sun_path, "%s", path);
     return refused(connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&to, sizeof to));
+}
+static enum verdict socket_file(void) {
+    const char *path = made("socket");
+    return path ? connected(path) : say(UNKNOWN, "nothing was made");
+}
+static enum verdict socket_among_programs(void) {
+    const char *path = made("among");
+    return path ? connected(path) : say(UNKNOWN, "the host has no folder of programs to put one");
 }
 
 /* Calls `look` for every mount but those whose last part is another mount's business. */
@@ -270,6 +276,7 @@ const struct property files[] = {
     {"kernel-memory", kernel_memory}, {"kernel-symbols", kernel_symbols}, {"kernel-keys", kernel_keys},
     {"kernel-timers", kernel_timers}, {"interrupts", interrupts}, {"state-of-system", system_state},
     {"sys-seen", kernel_objects}, {"cgroup-written", cgroup_write}, {"socket-of-host", socket_file},
+    {"socket-among-programs", socket_among_programs},
     {"set-id-mounts", set_id_mounts}, {"writable-disks", writable_disks},
     {"device-mounts", device_mounts}, {"devices-seen", devices_seen}, {"disks", disks},
     {"machine-memory", machine_memory}, {NULL, NULL}};

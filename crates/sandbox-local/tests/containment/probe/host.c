@@ -56,6 +56,17 @@ static void local_sockets(const char *folder) {
         printf("abstract=%s\n", name.sun_path + 1);
 }
 
+/* A service that listens among programs, where whoever makes sandboxes may put one. */
+static char among[64];
+static void socket_among_programs(void) {
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    snprintf(among, sizeof among, "/usr/local/lib/moat-among-%d", getpid());
+    snprintf(path.sun_path, sizeof path.sun_path, "%s", among);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (bind(fd, (struct sockaddr *)&path, sizeof path)) return;
+    if (listen(fd, 64) == 0 && chmod(among, 0666) == 0) printf("among=%s\n", among);
+}
+
 static void handle(const char *folder) {
     struct { unsigned length; int type; unsigned char bytes[128]; } found = {.length = 128};
     char path[512];
@@ -96,6 +107,7 @@ int host(const char *folder, const char *token) {
     listener("port", AF_INET);
     listener("port6", AF_INET6);
     local_sockets(folder);
+    socket_among_programs();
     gethostname(name, sizeof name - 1);
     printf("hostname=%s\n", name);
     int memory = shmget(key, 4096, IPC_CREAT | 0666), set = semget(key, 1, IPC_CREAT | 0666);
@@ -117,6 +129,7 @@ int host(const char *folder, const char *token) {
     semctl(set, 0, IPC_RMID);
     mq_unlink(text);
     unlink(shared);
+    unlink(among);
     if (added >= 0) syscall(SYS_keyctl, 9, added, -4);
     return 0;
 }

@@ -139,12 +139,16 @@ static enum verdict own_terminal(unsigned long request) {
     int slave = ioctl(master, TIOCGPTPEER, O_RDWR);
     if (slave < 0) return say(UNKNOWN, "no terminal");
     ioctl(slave, TIOCSCTTY, 0);
+    int plain = 27;
+    if (request == TIOCSETD) return refused(ioctl(slave, request, &plain));
     char argument[2] = {request == TIOCLINUX ? 6 : 'x', 0};
     return request == TIOCLINUX ? refused_at_once(ioctl(slave, request, argument))
                                 : refused(ioctl(slave, request, argument));
 }
 static enum verdict typed(void) { return own_terminal(TIOCSTI); }
 static enum verdict console(void) { return own_terminal(TIOCLINUX); }
+/* The one that does nothing; those that do are modules. */
+static enum verdict discipline(void) { return own_terminal(TIOCSETD); }
 
 const struct property kernel[] = {
     {"mount", mounted}, {"bind", bound}, {"umount", unmounted}, {"remount", remounted},
@@ -159,4 +163,4 @@ const struct property kernel[] = {
     {"kernel-log", log_read}, {"settimeofday", time_set}, {"adjtime", clock_tuned},
     {"quotactl", quota}, {"sethostname", named}, {"personality", foreign},
     {"move-pages", pages_moved}, {"iopl", ports}, {"ioperm", port}, {"modify-ldt", segments},
-    {"tiocsti", typed}, {"tioclinux", console}, {NULL, NULL}};
+    {"tiocsti", typed}, {"tioclinux", console}, {"tiocsetd", discipline}, {NULL, NULL}};

@@ -20,6 +20,22 @@ static enum verdict netfilter(void) { return sock(AF_NETLINK, SOCK_RAW, 12); }
 static enum verdict uevents(void) { return sock(AF_NETLINK, SOCK_RAW, 15); }
 static enum verdict bluetooth(void) { return sock(31, SOCK_RAW, 0); }
 
+static enum verdict old_packet(void) { return sock(AF_INET, 10, htons(0x300)); }
+/* Many kernels have none of them, and say so in these two ways. */
+static enum verdict module(int family, int type, int protocol) {
+    int made = socket(family, type, protocol);
+    int absent = errno == EPROTONOSUPPORT || errno == ESOCKTNOSUPPORT;
+    if (made < 0 && absent) return say(ABSENT, "%s", strerrorname_np(errno));
+    return refused(made);
+}
+static enum verdict sctp(void) { return module(AF_INET, SOCK_STREAM, 132); }
+static enum verdict sctp6(void) { return module(AF_INET6, SOCK_SEQPACKET, 132); }
+static enum verdict tunnel(void) { return module(AF_INET, SOCK_DGRAM, 115); }
+static enum verdict several_paths(void) { return module(AF_INET, SOCK_STREAM, 262); }
+static enum verdict inner_protocol(void) {
+    return refused_at_once(setsockopt(socket(AF_INET, SOCK_STREAM, 0), IPPROTO_TCP, 31, "tls", 3));
+}
+
 static enum verdict to(int type, const char *address, int port) {
     struct sockaddr_in there = {.sin_family = AF_INET, .sin_port = htons(port)};
     inet_pton(AF_INET, address, &there.sin_addr);
@@ -74,7 +90,9 @@ static enum verdict names(void) {
 const struct property network[] = {
     {"raw", raw}, {"raw6", raw6}, {"packet", packet}, {"alg", alg}, {"vsock", vsock},
     {"netlink-audit", audit}, {"netlink-netfilter", netfilter}, {"netlink-uevents", uevents},
-    {"bluetooth", bluetooth}, {"loopback-of-host", loopback}, {"loopback6-of-host", loopback6},
+    {"bluetooth", bluetooth}, {"packet-by-old-name", old_packet}, {"sctp", sctp},
+    {"sctp6", sctp6}, {"l2tp", tunnel}, {"mptcp", several_paths}, {"tcp-ulp", inner_protocol},
+    {"loopback-of-host", loopback}, {"loopback6-of-host", loopback6},
     {"outside", outside}, {"outside6", outside6}, {"metadata", metadata},
     {"multicast", multicast}, {"abstract-socket-of-host", abstract}, {"interfaces", interfaces},
     {"sockets-listed", names}, {NULL, NULL}};

@@ -1,6 +1,7 @@
 /* What a command can use up, and memory that others share. */
 #include "probe.h"
 #include <mqueue.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sem.h>
@@ -66,6 +67,35 @@ static enum verdict locked_memory(void) {
     void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return refused(mlock(pages, size));
 }
+/* What the kernel counts for whoever made the sandbox as well, or for all of the machine. */
+static enum verdict signals(void) {
+    enum { WANTED = 5000 };
+    sigset_t held;
+    int count = 0;
+    sigemptyset(&held);
+    sigaddset(&held, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &held, NULL);
+    while (count < WANTED && sigqueue(getpid(), SIGRTMIN, (union sigval){0}) == 0) count++;
+    return say(count == WANTED ? ESCAPED : CONTAINED, "%d", count);
+}
+static enum verdict terminals(void) {
+    enum { WANTED = 200 };
+    int all[WANTED], count = 0;
+    while (count < WANTED && (all[count] = open("/dev/ptmx", O_RDWR | O_NOCTTY)) >= 0) count++;
+    for (int at = 0; at < count; at++) close(all[at]);
+    return say(count == WANTED ? ESCAPED : CONTAINED, "%d", count);
+}
+static enum verdict watchers(void) {
+    enum { WANTED = 48 };
+    int all[WANTED], count = 0;
+    while (count < WANTED && (all[count] = inotify_init1(0)) >= 0) count++;
+    for (int at = 0; at < count; at++) close(all[at]);
+    return say(count == WANTED ? ESCAPED : CONTAINED, "%d", count);
+}
+static enum verdict requests(void) {
+    unsigned long context = 0;
+    return refused(syscall(SYS_io_setup, 1, &context));
+}
 static enum verdict shared_memory(void) { return refused(shmget(made_number("ipckey"), 0, 0)); }
 static enum verdict semaphores(void) { return refused(semget(made_number("ipckey"), 0, 0)); }
 static enum verdict queue(void) {
@@ -80,5 +110,7 @@ static enum verdict shared_file(void) {
 const struct property resources[] = {
     {"processes-bounded", many_processes}, {"core-dumps", cores}, {"limits-raised", limit_raised},
     {"temporary-files", temporary_files}, {"oom-score", spared}, {"locked-memory", locked_memory},
+    {"signals-queued", signals}, {"terminals-opened", terminals}, {"watchers-made", watchers},
+    {"asynchronous-requests", requests},
     {"shared-memory-of-host", shared_memory}, {"semaphores-of-host", semaphores},
     {"queue-of-host", queue}, {"shared-file-of-host", shared_file}, {NULL, NULL}};

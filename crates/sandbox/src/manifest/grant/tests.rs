@@ -68,3 +68,30 @@ fn run(input: &Value) -> Value {
         Err(error) => json!({"ok": false, "reason": error.class()}),
     }
 }
+
+/// The 64th link is one too many; a text that leads out is said before what grants lead to.
+#[test]
+fn links_are_counted_and_texts_come_first() {
+    let links = |count: usize| {
+        move |path: &Path| {
+            let name = path.to_string_lossy();
+            let number: Option<usize> = name.strip_prefix("/w/").and_then(|name| name.parse().ok());
+            let next = number.filter(|number| *number < count);
+            let root = (name == "/grant").then(|| PathBuf::from("/"));
+            Ok(next.map(|number| PathBuf::from(format!("{}", number + 1))).or(root))
+        }
+    };
+    let policy = PathPolicy::new("/w", None, &[]).unwrap();
+    let found = policy.resolve("0", PathOperation::Read, &mut links(63)).unwrap();
+    assert_eq!(found.real, Path::new("/w/63"));
+    let refused = policy.resolve("0", PathOperation::Read, &mut links(64)).unwrap_err();
+    assert_eq!(refused.class(), "symlink_depth");
+    let grant = PathGrant { path: "/grant".to_owned(), ..PathGrant::default() };
+    let policy = PathPolicy::new("/w", None, &[grant]).unwrap();
+    for (path, class) in
+        [("../x", "outside_relative"), ("/y", "outside_absolute"), ("x", "grant_root")]
+    {
+        let refused = policy.resolve(path, PathOperation::Read, &mut links(0)).unwrap_err();
+        assert_eq!(refused.class(), class, "{path}");
+    }
+}

@@ -33,6 +33,21 @@ fn vectors_manifest_tree() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
+/// Only a drive's root is absolute, nothing is said of what has an empty description, and paths are
+/// shown plain whatever the root is written as.
+#[test]
+fn names_with_colons_and_empty_descriptions_are_plain() {
+    let mut layout = Layout::default();
+    let empty = Declared { is_file: true, description: Some(""), shown: None };
+    layout.declare(&[], "a:b", empty).unwrap();
+    let text = layout.render("//w/./x/", None, 1000).unwrap();
+    assert_eq!(text, "//w/./x\n└── a:b  # /w/x/a:b\n");
+    for path in ["C:/b", "c:\\b"] {
+        let refused = layout.declare(&[], path, Declared::default()).unwrap_err();
+        assert_eq!(refused, ManifestError::Absolute(path.to_owned()));
+    }
+}
+
 fn run(input: &Value) -> Result<String, ManifestError> {
     let root = input["root"].as_str().unwrap();
     let mut layout = Layout::default();

@@ -2,7 +2,7 @@
 //! beneath one folder, by descriptors, and nothing that is there is followed.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -195,17 +195,25 @@ impl Down<'_> {
     }
 
     async fn fill(&self, mut file: File, entry: &ScanEntry) -> anyhow::Result<()> {
+        let failed = |error| cannot("write", &entry.path, error);
+        let size = entry.stat.size;
         let mut offset = 0;
-        // As much as it said it has, however much comes.
-        while offset < entry.stat.size {
-            let length = u32::try_from(entry.stat.size - offset).unwrap_or(u32::MAX).min(CHUNK);
-            let chunk = self.guest.read_at(self.from.root, &entry.path, offset, length).await?;
-            if chunk.is_empty() {
+        // As much as it said it has, however much comes. A hole costs nothing inside, whatever its
+        // size; nor does it here.
+        while offset < size {
+            let (root, path) = (self.from.root, &entry.path);
+            let data = self.guest.read_data(root, path, offset..size, CHUNK).await?;
+            if data.hole == 0 && data.bytes.is_empty() {
                 break;
             }
-            file.write_all(&chunk).map_err(|error| cannot("write", &entry.path, error))?;
-            offset += chunk.len() as u64;
+            let at = offset.saturating_add(data.hole);
+            offset = at.saturating_add(data.bytes.len() as u64);
+            anyhow::ensure!(offset <= size, "the sandbox sent more than was asked of it");
+            file.seek(SeekFrom::Start(at))
+                .and_then(|_| file.write_all(&data.bytes))
+                .map_err(failed)?;
         }
+        file.set_len(offset).map_err(failed)?;
         let mode = Mode::from_raw_mode(entry.stat.mode & MODE);
         let set = rustix::fs::fchmod(&file, mode)
             .and_then(|()| rustix::fs::futimens(file.as_fd(), &times(entry.stat.mtime_ns)));
