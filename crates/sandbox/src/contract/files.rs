@@ -50,7 +50,7 @@ pub struct ScanEntry {
     pub stat: FileStat,
 }
 
-/// A path that is to be as said when [`Guest::apply`] returns.
+/// A path that is to be as said when [`crate::Guest::apply`] returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApplyEntry {
     /// Relative to the root. Folders stand before what is in them.
@@ -72,7 +72,7 @@ pub struct ApplyEntry {
 pub enum ApplyNode {
     /// A folder.
     Dir,
-    /// A file of this size, whose content follows by [`Guest::write_at`] before it is finished;
+    /// A file of this size, whose content follows by [`crate::Guest::write_at`] before it is finished;
     /// small content may be given at once.
     File {
         /// Bytes.
@@ -86,7 +86,7 @@ pub enum ApplyNode {
     Hardlink(PathBuf),
 }
 
-/// One file of [`Guest::commit`]. Hashes are BLAKE3 of the content; `None`: there is no file.
+/// One file of [`crate::Guest::commit`]. Hashes are BLAKE3 of the content; `None`: there is no file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileChange {
     /// Relative to the workspace.
@@ -97,7 +97,7 @@ pub struct FileChange {
     pub after: Option<(Vec<u8>, Option<u32>)>,
 }
 
-/// What came of [`Guest::commit`].
+/// What came of [`crate::Guest::commit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitOutcome {
     /// Every file is as wanted.
