@@ -5,7 +5,7 @@ use moat_snapshot::{Listing, LoadError, RootName, Snapshots, Tree};
 
 use super::base::Over;
 use super::{RestoreError, SkipRules};
-use crate::{Provider, Root, SandboxSpec};
+use crate::{Bases, Provider, Root, SandboxSpec};
 
 /// A workspace from these bytes on is worth being kept.
 const LARGE_BYTES: u64 = 64 << 20;
@@ -50,19 +50,29 @@ impl Filling {
     /// Finds what the sandbox can lie over; else reads what it is to hold. For a large workspace
     /// there is made something to lie over, which takes as long as filling a sandbox, once.
     pub async fn plan(wanted: Wanted<'_>) -> Result<Self, RestoreError> {
-        match Self::over(wanted).await? {
-            Some(over) => Ok(Self::of(wanted, How::Over(Box::new(over)))),
-            None => Self::load(wanted).await,
+        let Some(bases) = wanted.provider.bases().filter(|_| lies_free(wanted.spec)) else {
+            return Self::load(wanted).await;
+        };
+        if let Some(over) = Over::near(wanted, bases).await {
+            return Ok(Self::of(wanted, over));
+        }
+        let whole = Self::load(wanted).await?;
+        match &whole.how {
+            How::Whole(tree) if is_large(&tree.workspace) => {
+                Ok(Self::kept(wanted, bases).await?.unwrap_or(whole))
+            }
+            _ => Ok(whole),
         }
     }
 
     /// Reads what the sandbox is to hold. It is to be filled whole.
     pub async fn load(wanted: Wanted<'_>) -> Result<Self, RestoreError> {
         let tree = whole(wanted.snapshots, wanted.snapshot, wanted.seed).await?;
-        Ok(Self::of(wanted, How::Whole(tree)))
+        Ok(Self { snapshot: wanted.snapshot, seed: wanted.seed, how: How::Whole(tree) })
     }
 
-    pub(super) fn of(wanted: Wanted<'_>, how: How) -> Self {
+    fn of(wanted: Wanted<'_>, over: Over) -> Self {
+        let how = How::Over(Box::new(over));
         Self { snapshot: wanted.snapshot, seed: wanted.seed, how }
     }
 
@@ -74,13 +84,8 @@ impl Filling {
         }
     }
 
-    async fn over(wanted: Wanted<'_>) -> Result<Option<Over>, RestoreError> {
-        let Some(bases) = wanted.provider.bases().filter(|_| lies_free(wanted.spec)) else {
-            return Ok(None);
-        };
-        if let Some(over) = Over::near(wanted, bases).await {
-            return Ok(Some(over));
-        }
+    /// Has the workspace kept first, unless somebody just did.
+    async fn kept(wanted: Wanted<'_>, bases: &dyn Bases) -> Result<Option<Self>, RestoreError> {
         // What is left out of checkpoints is put over it each time.
         let own = wanted.snapshots.load_root(wanted.snapshot, RootName::Workspace).await?;
         if !is_large(&own) {
@@ -88,10 +93,10 @@ impl Filling {
         }
         let Some(_turn) = bases.turn().await else { return Ok(None) };
         if let Some(over) = Over::near(wanted, bases).await {
-            return Ok(Some(over));
+            return Ok(Some(Self::of(wanted, over)));
         }
         match Over::make(wanted, bases, own).await {
-            Ok(over) => Ok(Some(over)),
+            Ok(over) => Ok(Some(Self::of(wanted, over))),
             Err(error) => {
                 bases.failed(error.to_string()).await;
                 Ok(None)
