@@ -9,7 +9,7 @@ from report import middle, row
 TURNS = 50
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Bench:
     """What is measured, and how thoroughly."""
     moat: object
