@@ -177,6 +177,19 @@ impl World {
     pub(super) fn decisions(&self) -> Vec<EgressDecision> {
         self.egress.take_decisions().decisions
     }
+
+    /// All decisions up to one that gives a reason, which may take its time.
+    pub(super) async fn decisions_with_a_reason(&self) -> Vec<EgressDecision> {
+        let mut found = Vec::new();
+        let decided = tokio::time::timeout(Duration::from_secs(60), async {
+            while !found.iter().any(|one: &EgressDecision| one.reason.is_some()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                found.extend(self.decisions());
+            }
+        });
+        assert!(decided.await.is_ok(), "it is waited for without an end");
+        found
+    }
 }
 
 /// TLS of a program that trusts one authority, or checks nothing.

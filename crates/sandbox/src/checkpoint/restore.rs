@@ -29,17 +29,8 @@ impl Checkpointer {
     /// Fills an empty sandbox. Every content's hash is checked: a file whose content is damaged
     /// fails the restore.
     pub async fn restore(&mut self, snapshot: SnapshotId) -> Result<(), RestoreError> {
-        self.restore_with(snapshot, None).await
-    }
-
-    /// The same, with what checkpoints leave out: the files of `seed`, which are not in `snapshot`.
-    pub async fn restore_with(
-        &mut self,
-        snapshot: SnapshotId,
-        seed: Option<SnapshotId>,
-    ) -> Result<(), RestoreError> {
-        let tree = whole(&self.snapshots, snapshot, seed).await?;
-        self.fill_from(Filling { snapshot, seed, how: How::Whole(tree) }, None).await
+        let how = How::Whole(self.snapshots.load(snapshot).await?);
+        self.fill_from(Filling { snapshot, seed: None, how }, None).await
     }
 
     /// Fills a sandbox that was made for this, which lies over what it says that it does
