@@ -1,4 +1,8 @@
-"""Figure 13: a patch of many hunks on a long file, from the tool's input to the file that it makes."""
+"""Figure 13: a patch of many hunks on a long file, from the tool's input to the file that it makes.
+
+Once as the file has its lines, and once indented otherwise, as models often write them: then every hunk is
+looked for a second and a third time, without blanks.
+"""
 import json
 import pathlib
 import subprocess
@@ -10,6 +14,7 @@ from report import row
 
 LINES, HUNKS, ROUNDS = 10_000, 100, 20
 WHAT = "patch of 100 hunks on a file of 10,000 lines"
+OTHERWISE = WHAT + ", indented otherwise"
 
 PEER = """
 import json, pathlib, sys, time
@@ -39,27 +44,34 @@ def texts():
     return end(lines), end(hunks), end(after)
 
 
+def indented(hunks):
+    """The same hunks, with the lines that are looked for further in."""
+    return "".join(line[0] + "  " + line[1:] if line[0] in " -" else line for line in hunks.splitlines(True))
+
+
 def apply(bench):
     subprocess.run(["cargo", "build", "--release", "--quiet", "--locked", "-p", "moat-harness", "--example", "patch"],
                    cwd=ROOT, check=True)
     program = peers.target_folder() / "release/examples/patch"
+    peer = next((peer for peer in bench.peers if peer.slug == "openai-agents"), None)
+    call = lambda *words: subprocess.run([str(word) for word in words], capture_output=True, text=True, check=True)
+    before, hunks, after = texts()
+    found = []
     with tempfile.TemporaryDirectory(prefix="moat-bench-") as folder:
         folder = pathlib.Path(folder)
         file, diff, patch, expected = (folder / name for name in ("file.txt", "diff", "patch", "expected"))
-        before, hunks, after = texts()
         file.write_text(before)
-        diff.write_text(hunks)
         expected.write_text(after)
-        patch.write_text(f"*** Begin Patch\n*** Update File: file.txt\n{hunks}*** End Patch\n")
-        call = lambda *words: subprocess.run([str(word) for word in words], capture_output=True, text=True, check=True)
-        took = json.loads(call(program, file, patch, expected, ROUNDS).stdout)
-        over = took["patch_ms"] / took["floor_ms"]
-        found = [
-            row("13", WHAT, "moat", took["patch_ms"], "ms"),
-            row("13", "the same, against reading and writing the file", "moat", over, "×", aim="≤ 3×", met=over <= 3),
-        ]
-        peer = next((peer for peer in bench.peers if peer.slug == "openai-agents"), None)
-        if peer:
-            time_taken = float(call(peer.binary, "-c", PEER, file, diff, expected, 3).stdout)
-            found.append(row("13", WHAT, "openai-agents", time_taken, "ms", ratio_aim=50))
-        return found
+        for what, hunks in ((WHAT, hunks), (OTHERWISE, indented(hunks))):
+            diff.write_text(hunks)
+            patch.write_text(f"*** Begin Patch\n*** Update File: file.txt\n{hunks}*** End Patch\n")
+            took = json.loads(call(program, file, patch, expected, ROUNDS).stdout)
+            over = took["patch_ms"] / took["floor_ms"]
+            found += [
+                row("13", what, "moat", took["patch_ms"], "ms"),
+                row("13", f"{what}: against reading and writing it", "moat", over, "×", aim="≤ 3×", met=over <= 3),
+            ]
+            if peer:
+                time_taken = float(call(peer.binary, "-c", PEER, file, diff, expected, 3).stdout)
+                found.append(row("13", what, peer.name, time_taken, "ms", ratio_aim=50))
+    return found

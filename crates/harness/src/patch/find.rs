@@ -69,11 +69,12 @@ impl<'f> Finder<'f> {
             return search(lines, context, cursor, rung);
         }
         let index = self.index.get_or_init(|| LineIndex::of(self.lines));
-        let (offset, numbers) = index.rarest(context)?;
-        if numbers.len() > MOST_CANDIDATES {
+        let rarest = index.rarest(context)?;
+        if rarest.count > MOST_CANDIDATES {
             return search(lines, context, cursor, rung);
         }
-        let places = numbers.iter().filter_map(|(_, number)| number.checked_sub(offset));
+        let places = index.places(rarest.hash);
+        let places = places.filter_map(|number| number.checked_sub(rarest.offset));
         places.filter(|place| *place >= cursor).find(|place| {
             let rest = lines.get(*place..).unwrap_or_default();
             rest.len() >= context.len()
@@ -86,30 +87,59 @@ impl<'f> Finder<'f> {
 /// the file holds.
 const MOST_CANDIDATES: usize = 64;
 
-/// Numbers of lines by a hash of what the loosest comparison sees of them, sorted.
-struct LineIndex(Vec<(u64, usize)>);
+/// Numbers of lines by a hash of what the loosest comparison sees of them: a table of chains, each
+/// in the order of the file.
+struct LineIndex {
+    hashes: Vec<u64>,
+    /// The first line of each chain, one more than lines, so that zero is none.
+    heads: Vec<usize>,
+    /// The next line of the same chain, likewise.
+    next: Vec<usize>,
+}
 
 impl LineIndex {
     fn of(lines: &[&str]) -> Self {
-        let hashed = lines.iter().enumerate().map(|(number, line)| (loose_hash(line), number));
-        let mut entries: Vec<_> = hashed.collect();
-        entries.sort_unstable();
-        Self(entries)
+        let hashes: Vec<u64> = lines.iter().map(|line| loose_hash(line)).collect();
+        let mut heads = vec![0; lines.len().next_power_of_two()];
+        let mut next = vec![0; lines.len()];
+        for (number, hash) in hashes.iter().enumerate().rev() {
+            let chain = chain(*hash, heads.len());
+            if let (Some(head), Some(next)) = (heads.get_mut(chain), next.get_mut(number)) {
+                *next = std::mem::replace(head, number + 1);
+            }
+        }
+        Self { hashes, heads, next }
     }
 
-    /// The line of `context` that stands in the fewest places, and those places.
-    fn rarest(&self, context: &[&str]) -> Option<(usize, &[(u64, usize)])> {
-        let places = context.iter().enumerate().map(|(offset, line)| (offset, self.places(line)));
-        places.min_by_key(|(_, places)| places.len())
+    /// Which line of `context` stands in the fewest places. More than [`MOST_CANDIDATES`] are not
+    /// counted.
+    fn rarest(&self, context: &[&str]) -> Option<Rarest> {
+        let counted = context.iter().enumerate().map(|(offset, line)| {
+            let hash = loose_hash(line);
+            let count = self.places(hash).take(MOST_CANDIDATES + 1).count();
+            Rarest { offset, hash, count }
+        });
+        counted.min_by_key(|line| line.count)
     }
 
-    fn places(&self, line: &str) -> &[(u64, usize)] {
-        let wanted = loose_hash(line);
-        let start = self.0.partition_point(|(hash, _)| *hash < wanted);
-        let rest = self.0.get(start..).unwrap_or_default();
-        let length = rest.partition_point(|(hash, _)| *hash == wanted);
-        rest.get(..length).unwrap_or_default()
+    fn places(&self, hash: u64) -> impl Iterator<Item = usize> {
+        let head = self.heads.get(chain(hash, self.heads.len())).copied();
+        let after = |one_more: &usize| self.next.get(one_more.checked_sub(1)?).copied();
+        let numbers = std::iter::successors(head, after).map_while(|number| number.checked_sub(1));
+        numbers.filter(move |number| self.hashes.get(*number) == Some(&hash))
     }
+}
+
+/// A line of a context, and in how many places of the file it stands.
+struct Rarest {
+    offset: usize,
+    hash: u64,
+    count: usize,
+}
+
+/// `chains` is a power of two.
+fn chain(hash: u64, chains: usize) -> usize {
+    hash as usize & (chains - 1)
 }
 
 fn loose_hash(line: &str) -> u64 {
@@ -189,6 +219,10 @@ fn is_blank(c: char) -> bool {
 }
 
 pub(super) fn trim(line: &str) -> &str {
+    let visible = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    if visible(line.as_bytes().first()) && visible(line.as_bytes().last()) {
+        return line;
+    }
     line.trim_matches(is_blank)
 }
 
