@@ -39,6 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let snapshots = open(&store);
     let mut checkpoints = Checkpointer::new(guest.clone(), snapshots.clone(), SkipRules::default());
+    peak_kib_since();
     let start = Instant::now();
     let first = checkpoints.checkpoint().await?;
     let first_took = start.elapsed();
@@ -67,6 +68,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let added = (stored(&store) - first_stored) / ROUNDS as u64;
     times.sort_by(f64::total_cmp);
     open(&store).verify(last).await?;
+    let first_peak = peak_kib_since();
 
     let other = provider.create(&SandboxSpec::new(RunId::generate(), Epoch(1))).await?;
     let mut restored = Checkpointer::new(other.guest(), open(&store), SkipRules::default());
@@ -80,13 +82,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     provider.destroy(&other.handle()).await?;
     provider.destroy(&sandbox.handle()).await?;
+    let restore_peak = peak_kib_since();
     let forks = Forks { provider, snapshots: open(&store), lineage: run };
     let forked = forks.measure(first.snapshot, last, (files, changes)).await?;
 
     let line = format!(
         "{{\"bytes\":{},\"first_s\":{:.4},\"first_stored\":{first_stored},\"changed_ms\":{:.3},\
          \"changed_min_ms\":{:.3},\"added\":{added},\"restore_s\":{:.4},\"base_s\":{:.4},\
-         \"fork_ms\":{:.3},\"fork_live_ms\":{:.3},\"peak_kib\":{}}}",
+         \"fork_ms\":{:.3},\"fork_live_ms\":{:.3},\"first_peak_kib\":{first_peak},\
+         \"restore_peak_kib\":{restore_peak},\"fork_peak_kib\":{}}}",
         first.bytes,
         first_took.as_secs_f64(),
         times.get(ROUNDS / 2).copied().unwrap_or_default(),
@@ -95,7 +99,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         forked.base.as_secs_f64(),
         median(forked.quiet),
         median(forked.live),
-        peak_kib(),
+        peak_kib_since(),
     );
     writeln!(std::io::stdout(), "{line}")?;
     Ok(())
@@ -253,8 +257,12 @@ fn stored(folder: &Path) -> u64 {
     entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
 }
 
-fn peak_kib() -> u64 {
+/// The most memory that this process had since it was last asked.
+fn peak_kib_since() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    // Lets the kernel begin anew with what the process has now.
+    let begun_anew = std::fs::write("/proc/self/clear_refs", "5");
+    debug_assert!(begun_anew.is_ok());
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }

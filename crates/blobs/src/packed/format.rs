@@ -16,6 +16,8 @@ use moat_core::{BlobId, SealingKey};
 
 use super::Keys;
 
+mod contexts;
+
 pub(super) const MAGIC: &[u8] = b"moat-pack";
 pub(super) const VERSION: u8 = 1;
 /// Bytes in front of what is stored.
@@ -78,7 +80,7 @@ pub(super) fn encode_entry(
     recipe: bool,
     raw: &[u8],
 ) -> std::io::Result<(Kind, Vec<u8>)> {
-    let packed = zstd::bulk::compress(raw, LEVEL)?;
+    let packed = contexts::compress(raw)?;
     // Decompressing costs time: only where it is worth it.
     let compressed = packed.len() + packed.len() / 32 < raw.len();
     let kind = Kind { recipe, compressed };
@@ -89,8 +91,6 @@ pub(super) fn encode_entry(
     };
     Ok((kind, stored))
 }
-
-const LEVEL: i32 = 1;
 
 /// The bytes that an entry was made of; `None`: they are damaged.
 pub(super) fn decode_entry(keys: &Keys, row: &Row, stored: &[u8]) -> Option<Vec<u8>> {
@@ -107,7 +107,7 @@ pub(super) fn decode_entry(keys: &Keys, row: &Row, stored: &[u8]) -> Option<Vec<
         }
     };
     let bytes =
-        if row.kind.compressed { zstd::bulk::decompress(plain, raw).ok()? } else { plain.to_vec() };
+        if row.kind.compressed { contexts::decompress(plain, raw).ok()? } else { plain.to_vec() };
     (bytes.len() == raw).then_some(bytes)
 }
 
