@@ -25,7 +25,7 @@ pub(crate) use time_travel::*;
     about = "Runs AI agents in sandboxes, durably",
     after_help = "Exit codes: 0 success, 1 the task failed, 2 usage, 3 waiting for a person, \
                   4 a limit was reached, 5 this host cannot, 6 paused (resumable), 130 interrupted \
-                  (resumable)."
+                  (resumable), 141 nobody reads the output any more."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

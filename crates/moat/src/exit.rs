@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use moat_core::{PauseReason, RunOutcome};
 use moat_harness::machine::{State, Status};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// What the process says at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) enum Exit {
     HostCannot,
     Paused,
     Interrupted,
+    /// Whoever read the output closed it, as `head` does.
+    Unread,
     /// Of the command that was run for the caller.
     Passed(u8),
 }
@@ -31,6 +34,7 @@ impl Exit {
             Self::HostCannot => 5,
             Self::Paused => 6,
             Self::Interrupted => 130,
+            Self::Unread => 141,
             Self::Passed(code) => code,
         }
     }
@@ -54,6 +58,20 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
     }
+}
+
+/// Whether the error is that nobody reads standard output any more. Other pipes break too: so it is
+/// asked whether this one did.
+pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    if !causes.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe) {
+        return false;
+    }
+    let out = std::io::stdout();
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok()
+        && polled.iter().any(|fd| fd.revents().contains(PollFlags::ERR))
 }
 
 /// An error that says which exit code goes with it. Others are [`Exit::HostCannot`].

@@ -99,6 +99,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
 }
 
 fn fail(error: &anyhow::Error) -> Exit {
+    if exit::is_unread(error) {
+        return Exit::Unread;
+    }
     let exit = error.downcast_ref::<WithExit>().map_or(Exit::HostCannot, |with| with.0);
     let text = match error.downcast_ref::<WithExit>() {
         Some(with) => exit::text(&with.1),

@@ -89,6 +89,17 @@ fn what_cannot_be_meant_is_2_and_what_the_host_cannot_is_5() {
     assert!(exit(&done, 5).err.contains("file/data"), "{done}");
 }
 
+/// As `head` leaves it: nothing is wrong, and nothing is said.
+#[test]
+fn an_output_that_nobody_reads_is_141_without_a_word() {
+    let lab = Lab::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let done = lab.command(&["schema"]).stdout(writer).output().unwrap();
+    assert_eq!(done.status.code(), Some(141), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(done.stderr, b"");
+}
+
 #[test]
 fn a_limit_is_4_and_a_raised_one_goes_on() {
     let (lab, replay) =
