@@ -11,6 +11,8 @@ mod home;
 mod images;
 mod models;
 mod outfit;
+#[cfg(feature = "docker")]
+mod registries;
 mod sandboxes;
 mod secrets;
 mod stores;

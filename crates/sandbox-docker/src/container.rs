@@ -2,14 +2,14 @@
 //! guest needs beside is given back by name, with the reason.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
     MountVolumeOptions,
 };
 use moat_core::SandboxLimits;
-use moat_sandbox::{GATEWAY, SandboxSpec};
+use moat_sandbox::{GATEWAY, Root, SandboxSpec};
 
 use crate::base::Base;
 
@@ -151,17 +151,45 @@ fn host_config(parts: &Parts<'_>) -> HostConfig {
 }
 
 /// Everything that can be written and is not in memory. Nothing of the image is copied there.
-fn mounts(_parts: &Parts<'_>) -> Vec<Mount> {
+const OURS: [&str; 3] = ["/workspace", "/home", STATE];
+
+/// A volume that an image wants in the middle of what is saved and restored, or of the guest's
+/// own: the engine puts it there whatever it is told, and it could not be removed.
+pub(crate) fn volume_in_ours(volumes: &[String]) -> Option<&str> {
+    let ours = [Root::Workspace.path(), Root::Home.path(), Path::new(STATE)];
+    let inside = |path: &Path| ours.iter().any(|ours| path.starts_with(ours) && path != *ours);
+    volumes.iter().map(String::as_str).find(|volume| inside(&cleaned(volume)))
+}
+
+/// As the engine understands it.
+fn cleaned(path: &str) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            _ => {}
+        }
+    }
+    clean
+}
+
+fn mounts(parts: &Parts<'_>) -> Vec<Mount> {
+    // Somebody else may remove the container without them, or the engine be killed: the reaper
+    // finds them by their labels.
+    let labels = [(label::SANDBOX, parts.id), (label::OWNER, parts.owner)];
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let volume = |target: &str| Mount {
         typ: Some(MountType::VOLUME),
         target: Some(target.to_owned()),
         volume_options: Some(MountVolumeOptions {
             no_copy: Some(true),
+            labels: Some(labels.clone().into()),
             ..MountVolumeOptions::default()
         }),
         ..Mount::default()
     };
-    ["/workspace", "/home", STATE].map(volume).into()
+    OURS.map(volume).into()
 }
 
 fn memory_folders(limits: &SandboxLimits) -> HashMap<String, String> {
@@ -221,6 +249,17 @@ mod tests {
             assert!(!made.cap_add.as_ref().unwrap().iter().any(|name| name == dangerous));
         }
         assert!(made.binds.is_none() && made.devices.is_none());
+    }
+
+    #[test]
+    fn an_image_has_no_volume_in_what_is_restored() {
+        let refused = |path: &str| volume_in_ours(&["/data".to_owned(), path.to_owned()]).is_some();
+        for path in ["/workspace/a", "/home/agent/.m2", "/moat/private", "/x/../workspace//a/"] {
+            assert!(refused(path), "{path}");
+        }
+        for path in ["/workspace", "/home/agent/", "/home/jenkins/agent", "/moat2", "/", "a"] {
+            assert!(!refused(path), "{path}");
+        }
     }
 
     #[test]

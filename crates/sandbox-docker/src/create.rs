@@ -109,6 +109,10 @@ impl Maker<'_> {
             message: error.to_string(),
         })?;
         let image = image::find(self.engine, self.options).await?;
+        if let Some(path) = container::volume_in_ours(&image.volumes) {
+            let (image, path) = (self.options.image.clone(), path.to_owned());
+            return Err(DockerError::Volume { image, path }.into());
+        }
         let base = base::find(self.engine, &image, &spec.accounts).await?;
         Ok(Settled { base, held, network, missing_fences })
     }

@@ -9,8 +9,9 @@ use bollard::models::SystemInfo;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use tokio::sync::OnceCell;
 
-use crate::endpoint::{Endpoint, Tls};
+use crate::endpoint::Endpoint;
 use crate::error::DockerError;
+use crate::{login, remote};
 
 /// Seconds that an engine may take to begin its answer: making a container on a busy disk is slow.
 const PATIENCE: u64 = 120;
@@ -67,7 +68,7 @@ impl Engine {
     /// The client, and what the engine said when it was first spoken to.
     pub(crate) async fn connect(&self) -> Result<&(Docker, EngineFacts), DockerError> {
         let connect = || async {
-            let docker = open(&self.endpoint).map_err(|error| self.error("be reached", &error))?;
+            let docker = self.open()?.with_request_modifier(login::readable);
             let greet = async {
                 let docker = docker.negotiate_version().await?;
                 let info = docker.info().await?;
@@ -75,7 +76,8 @@ impl Engine {
             };
             let greeted = tokio::time::timeout(GREETING, greet).await;
             let greeted = greeted.unwrap_or(Err(Error::RequestTimeoutError));
-            let (docker, info) = greeted.map_err(|error| self.error("say what it is", &error))?;
+            let (docker, info) =
+                greeted.map_err(|error| DockerError::of_greeting(&self.endpoint, &error))?;
             Ok((docker, EngineFacts::new(&self.endpoint, info)))
         };
         self.connected.get_or_try_init(connect).await
@@ -91,20 +93,23 @@ impl Engine {
 
     /// What to say about an error. `step` completes the sentence "the engine cannot …".
     pub(crate) fn error(&self, step: &str, error: &Error) -> DockerError {
-        DockerError::of(&self.endpoint.to_string(), step, error)
+        DockerError::of(&self.endpoint, step, error)
     }
-}
 
-fn open(endpoint: &Endpoint) -> Result<Docker, Error> {
-    match endpoint {
-        Endpoint::Unix(path) => open_socket(path),
-        Endpoint::Tcp { address, tls: None } => {
-            Docker::connect_with_http(address, PATIENCE, API_DEFAULT_VERSION)
-        }
-        Endpoint::Tcp { address, tls: Some(tls) } => {
-            let Tls { ca, certificate, key } = tls;
-            Docker::connect_with_ssl(address, key, certificate, ca, PATIENCE, API_DEFAULT_VERSION)
-        }
+    fn open(&self) -> Result<Docker, DockerError> {
+        let opened = match &self.endpoint {
+            Endpoint::Unix(path) => open_socket(path),
+            Endpoint::Tcp { address, tls: None } => {
+                Docker::connect_with_http(address, PATIENCE, API_DEFAULT_VERSION)
+            }
+            Endpoint::Tcp { address, tls: Some(tls) } => {
+                return remote::open(address, tls, PATIENCE).map_err(|reason| {
+                    let endpoint = self.endpoint.to_string();
+                    DockerError::Certificates { endpoint, reason }
+                });
+            }
+        };
+        opened.map_err(|error| self.error("be reached", &error))
     }
 }
 

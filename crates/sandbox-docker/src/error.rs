@@ -7,6 +7,9 @@ use bollard::errors::Error;
 use moat_core::Retryable;
 use moat_sandbox::{GuestError, SandboxError};
 
+use crate::endpoint::Endpoint;
+use crate::remote;
+
 /// Bytes of an engine's message that are passed on.
 const MAX_MESSAGE: usize = 2000;
 
@@ -53,15 +56,50 @@ pub enum DockerError {
         image: String,
     },
     /// The image could not be fetched.
-    #[error(
-        "the engine cannot fetch the image `{image}`: {reason}. `docker pull {image}` shows more, \
-         and after `docker login` has the rights of its user"
-    )]
+    #[error("the engine cannot fetch the image `{image}`: {reason} ({asked})")]
     Pull {
         /// The image.
         image: String,
         /// What the engine said.
         reason: String,
+        /// As whom it was asked, and where that is changed.
+        asked: String,
+    },
+    /// The login at a registry cannot be told.
+    #[error("cannot tell the login for {registry}: {reason}")]
+    Login {
+        /// The registry.
+        registry: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Somebody else answers.
+    #[error("what answers at {endpoint} is no Docker engine: {reason}; set DOCKER_HOST to one")]
+    NotAnEngine {
+        /// Where it was looked for.
+        endpoint: String,
+        /// What it said.
+        reason: String,
+    },
+    /// It is reached with TLS only.
+    #[error(
+        "the engine at {endpoint} is reached with TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH \
+         to a folder with ca.pem, cert.pem and key.pem"
+    )]
+    WantsTls {
+        /// Where it is.
+        endpoint: String,
+    },
+    /// The image cannot have its volumes.
+    #[error(
+        "the image `{image}` declares a volume at `{path}`, in a folder that is the sandbox's own: \
+         use an image without it"
+    )]
+    Volume {
+        /// The image.
+        image: String,
+        /// Where the volume would be.
+        path: String,
     },
     /// The engine lacks the runtime.
     #[error(
@@ -116,13 +154,20 @@ impl DockerError {
     }
 
     /// An error of the engine, or of the way there.
-    pub(crate) fn of(endpoint: &str, step: &str, error: &Error) -> Self {
+    pub(crate) fn of(endpoint: &Endpoint, step: &str, error: &Error) -> Self {
         if let Error::DockerResponseServerError { status_code, message } = error {
             let (step, status) = (step.to_owned(), *status_code);
             return Self::Refused { step, reason: cut(message), status };
         }
-        let endpoint = endpoint.to_owned();
-        match io_kind(error) {
+        let tls = if let Endpoint::Tcp { tls, .. } = endpoint { tls.as_ref() } else { None };
+        let endpoint = endpoint.to_string();
+        if let Some((tls, failure)) = tls.zip(find::<rustls::Error>(error)) {
+            return match remote::explain(tls, failure) {
+                Some(reason) => Self::Certificates { endpoint, reason },
+                None => Self::NotAnEngine { endpoint, reason: "it speaks no TLS".to_owned() },
+            };
+        }
+        match find::<io::Error>(error).map(io::Error::kind) {
             Some(io::ErrorKind::PermissionDenied) => Self::NoPermission { endpoint },
             Some(
                 io::ErrorKind::NotFound
@@ -138,17 +183,49 @@ impl DockerError {
                 Error::RequestTimeoutError => {
                     Self::NoEngine { endpoint, reason: "it does not answer in time".to_owned() }
                 }
-                Error::CertPathError { .. }
-                | Error::CertMultipleKeys { .. }
-                | Error::CertParseError { .. }
-                | Error::NoNativeCertsError { .. }
-                | Error::LoadNativeCertsErrors { .. } => {
-                    Self::Certificates { endpoint, reason: chain(error) }
-                }
                 _ => Self::Refused { step: step.to_owned(), reason: chain(error), status: 0 },
             },
         }
     }
+
+    /// The same of the first words, when it is not known yet who is there.
+    pub(crate) fn of_greeting(endpoint: &Endpoint, error: &Error) -> Self {
+        let Self::Refused { status, reason, step } = Self::of(endpoint, "say what it is", error)
+        else {
+            return Self::of(endpoint, "say what it is", error);
+        };
+        let at = endpoint.to_string();
+        let tls = if let Endpoint::Tcp { tls, .. } = endpoint { tls.as_ref() } else { None };
+        match (status, tls) {
+            (400, None) if reason.contains("HTTPS server") => Self::WantsTls { endpoint: at },
+            // It has seen the certificate, and does not always find the time to say why it leaves.
+            (0, Some(tls)) if broke_off(error) => {
+                let certificate = tls.certificate.display();
+                let reason = format!(
+                    "the engine broke off, as it does where it refuses `{certificate}`: {reason}"
+                );
+                Self::Certificates { endpoint: at, reason }
+            }
+            (0, _) if find::<io::Error>(error).is_some() => Self::NoEngine { endpoint: at, reason },
+            (0 | 404, _) => Self::NotAnEngine { endpoint: at, reason },
+            _ => Self::Refused { status, reason, step },
+        }
+    }
+}
+
+/// Somebody was there, and is not any more.
+fn broke_off(error: &Error) -> bool {
+    let kind = find::<io::Error>(error).map(io::Error::kind);
+    let left = matches!(
+        kind,
+        Some(
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        )
+    );
+    left || find::<hyper::Error>(error).is_some_and(hyper::Error::is_incomplete_message)
 }
 
 impl Retryable for DockerError {
@@ -168,16 +245,25 @@ pub(crate) fn unsupported(what: impl Into<String>) -> SandboxError {
     GuestError::Unsupported(what.into()).into()
 }
 
-fn io_kind(error: &Error) -> Option<io::ErrorKind> {
-    if let Error::IOError { err } = error {
-        return Some(err.kind());
-    }
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
+/// The first of this kind among an error and its causes.
+fn find<E: std::error::Error + 'static>(error: &Error) -> Option<&E> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
         }
-        source = error.source();
+        next = match error.downcast_ref::<io::Error>() {
+            // What it was made from is not told as its source.
+            Some(io) => match io.get_ref() {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            },
+            // Some name an error as their own whose source is that error's source.
+            None => match error.downcast_ref::<Error>() {
+                Some(Error::IOError { err }) => Some(err),
+                _ => error.source(),
+            },
+        };
     }
     None
 }

@@ -1,5 +1,7 @@
 //! The image that a sandbox is asked to be on.
 
+use std::time::Duration;
+
 use bollard::errors::Error;
 use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
@@ -7,7 +9,11 @@ use futures_util::StreamExt as _;
 
 use crate::engine::Engine;
 use crate::error::DockerError;
+use crate::login::{self, Asked, RegistryLogin};
 use crate::options::{DockerOptions, PullPolicy, PullProgress};
+
+/// How long nothing may be heard of an image that is being fetched; unpacking a large layer is slow.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// An image of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +23,8 @@ pub(crate) struct Image {
     /// Variables that it asks for, `NAME=VALUE`.
     pub(crate) environment: Vec<String>,
     pub(crate) labels: Vec<(String, String)>,
+    /// Folders that it wants to have volumes at.
+    pub(crate) volumes: Vec<String>,
 }
 
 /// The image, fetched as the policy says.
@@ -35,7 +43,8 @@ pub(crate) async fn find(engine: &Engine, options: &DockerOptions) -> Result<Ima
         Some(found) => check(name, found),
         None => {
             let reason = "it said that it had, and does not have it".to_owned();
-            Err(DockerError::Pull { image: name.clone(), reason })
+            let asked = "asked whether it has it".to_owned();
+            Err(DockerError::Pull { image: name.clone(), reason, asked })
         }
     }
 }
@@ -79,17 +88,28 @@ pub(crate) fn of(found: ImageInspect) -> Result<Image, DockerError> {
         id: id.ok_or_else(|| DockerError::here("name an image", "it has no id"))?,
         environment: config.env.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
+        volumes: config.volumes.unwrap_or_default(),
     })
 }
 
 async fn pull(engine: &Engine, options: &DockerOptions) -> Result<(), DockerError> {
     let image = &options.image;
-    let failed = |reason: String| DockerError::Pull { image: image.clone(), reason };
+    let registry = login::registry_of(image);
+    let login = login(options, registry).await?;
+    let asked = Asked { registry, login: login.as_ref() };
+    let failed = |reason: String| {
+        let (image, asked) = (image.clone(), asked.to_string());
+        DockerError::Pull { image, reason, asked }
+    };
     // Without a tag the engine would fetch all there are.
     let name = with_tag(image);
     let wanted = CreateImageOptions { from_image: Some(name), ..CreateImageOptions::default() };
-    let mut progress = engine.docker().await?.create_image(Some(wanted), None, None);
-    while let Some(said) = progress.next().await {
+    let told = login.as_ref().map(|login| login::told(registry, login));
+    let mut progress = engine.docker().await?.create_image(Some(wanted), None, told);
+    loop {
+        let said = tokio::time::timeout(SILENCE, progress.next()).await;
+        let silent = |_| failed(format!("nothing came of it for {} s", SILENCE.as_secs()));
+        let Some(said) = said.map_err(silent)? else { return Ok(()) };
         let said = said.map_err(|error| match engine.error("fetch it", &error) {
             DockerError::Refused { reason, .. } => failed(reason),
             other => other,
@@ -107,7 +127,17 @@ async fn pull(engine: &Engine, options: &DockerOptions) -> Result<(), DockerErro
             });
         }
     }
-    Ok(())
+}
+
+async fn login(
+    options: &DockerOptions,
+    registry: &str,
+) -> Result<Option<RegistryLogin>, DockerError> {
+    let Some(logins) = &options.logins else { return Ok(None) };
+    logins.find(registry).await.map_err(|reason| {
+        let registry = registry.to_owned();
+        DockerError::Login { registry, reason }
+    })
 }
 
 /// A name with the tag or digest that it has, or `latest`.

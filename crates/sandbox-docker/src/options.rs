@@ -5,6 +5,7 @@ use std::sync::Arc;
 use moat_core::SandboxLimits;
 
 use crate::Endpoint;
+use crate::login::Logins;
 
 /// When an engine fetches an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct DockerOptions {
     pub output_spool: u32,
     /// Hears how far fetching an image is. Must not block.
     pub progress: Option<Listener>,
+    /// Knows logins at registries; absent: images are asked for without one.
+    pub logins: Option<Logins>,
 }
 
 impl DockerOptions {
@@ -77,6 +80,7 @@ impl DockerOptions {
             limits: SandboxLimits::default(),
             output_spool: 4 << 20,
             progress: None,
+            logins: None,
         }
     }
 }

@@ -1,14 +1,16 @@
 //! Removes what ended sandboxes left.
 //!
 //! A container removes itself, with its volumes, when its guest ends. What is left to do is what a
-//! maker left that died at work, and folders of this side.
+//! maker left that died at work, volumes of containers that were removed without them or with their
+//! engine, and folders of this side.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bollard::models::ContainerSummaryStateEnum;
+use bollard::models::{ContainerSummaryStateEnum, Volume};
 use bollard::query_parameters::{
-    ListContainersOptions, ListImagesOptions, RemoveContainerOptions, RemoveImageOptions,
+    ListContainersOptions, ListImagesOptions, ListVolumesOptions, RemoveContainerOptions,
+    RemoveImageOptions, RemoveVolumeOptions,
 };
 use moat_sandbox::SandboxError;
 
@@ -29,6 +31,8 @@ const FOR_OTHER_VERSIONS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// One pass over everything of this state folder.
 pub(crate) async fn reap(engine: &Engine, state: &State) -> Result<usize, SandboxError> {
     let (mut removed, mut there) = (0, BTreeSet::new());
+    // Looked for first: what is there now without its container will not be wanted any more.
+    let volumes = volumes(engine, state).await?;
     for (id, ended) in sandboxes(engine, state).await? {
         if ended {
             remove_container(engine, &id).await?;
@@ -36,6 +40,12 @@ pub(crate) async fn reap(engine: &Engine, state: &State) -> Result<usize, Sandbo
         } else {
             there.insert(id);
         }
+    }
+    for (volume, _) in volumes.into_iter().filter(|(_, id)| !there.contains(id)) {
+        // One of a container that is being made is in use, which the engine says; what cannot be
+        // removed now is tried again in the next pass.
+        let none = None::<RemoveVolumeOptions>;
+        let _ = engine.docker().await?.remove_volume(&volume, none).await;
     }
     let shared = state
         .shared()
@@ -50,6 +60,17 @@ pub(crate) async fn reap(engine: &Engine, state: &State) -> Result<usize, Sandbo
     remove_drafts(engine).await?;
     remove_images(engine).await?;
     Ok(removed)
+}
+
+/// Volumes of sandboxes of this folder, and of which.
+async fn volumes(engine: &Engine, state: &State) -> Result<Vec<(String, String)>, DockerError> {
+    let label = format!("{}={}", label::OWNER, state.owner());
+    let options =
+        ListVolumesOptions { filters: Some(HashMap::from([("label".to_owned(), vec![label])])) };
+    let listed = engine.docker().await?.list_volumes(Some(options)).await;
+    let listed = listed.map_err(|error| engine.error("list volumes", &error))?;
+    let of = |mut volume: Volume| Some((volume.name, volume.labels.remove(label::SANDBOX)?));
+    Ok(listed.volumes.unwrap_or_default().into_iter().filter_map(of).collect())
 }
 
 /// Sandboxes of this folder, and whether each has ended.

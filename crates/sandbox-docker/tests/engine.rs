@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bollard::query_parameters::{ListVolumesOptions, RemoveContainerOptions};
 use moat_core::{CallKey, Epoch, RunId, Seq};
 use moat_sandbox::{
     Command, GuestError, ProcessEvent, Provider as _, Root, Sandbox, SandboxError, SandboxSpec,
 };
-use moat_sandbox_docker::{DockerError, Endpoint, PullPolicy};
+use moat_sandbox_docker::{DockerError, Endpoint, PullPolicy, Tls};
 use support::{EMPTY, SYSTEM};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn spec() -> SandboxSpec {
     let orphan_grace = Duration::from_secs(60);
@@ -48,6 +50,35 @@ async fn run(sandbox: &dyn Sandbox, argv: &[&str]) -> (i32, String) {
 
 async fn sh(sandbox: &dyn Sandbox, script: &str) -> (i32, String) {
     run(sandbox, &["/bin/sh", "-c", script]).await
+}
+
+#[tokio::test]
+async fn what_somebody_else_removed_is_gone_and_leaves_nothing() {
+    let test = "what_somebody_else_removed_is_gone_and_leaves_nothing";
+    let Some(endpoint) = support::engine(test) else { return };
+    support::images(&endpoint).await;
+    let top = tempfile::tempdir().unwrap();
+    let provider = support::provider(&endpoint, top.path(), SYSTEM, |_| {});
+    let (kept, removed) = (provider.create(&spec()).await, provider.create(&spec()).await);
+    let (kept, removed) = (kept.unwrap(), removed.unwrap());
+    let docker = support::docker(&endpoint).await;
+    // As `docker rm -f` does it: with its volumes left behind.
+    let id = removed.handle()["id"].as_str().unwrap().to_owned();
+    let options = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
+    docker.remove_container(&format!("moat-{id}"), Some(options)).await.unwrap();
+    assert!(provider.reattach(&removed.handle(), Epoch(2)).await.unwrap().is_none());
+    let volumes = async || {
+        let filters = [("label".to_owned(), vec![format!("dev.moat.sandbox={id}")])];
+        let options = ListVolumesOptions { filters: Some(filters.into()) };
+        let listed = docker.list_volumes(Some(options)).await.unwrap();
+        listed.volumes.unwrap_or_default().len()
+    };
+    assert_eq!(volumes().await, 3);
+    provider.reap().await.unwrap();
+    assert_eq!(volumes().await, 0);
+    assert_eq!(sh(&*kept, "echo well > f; cat f").await, (0, "well\n".to_owned()));
+    provider.destroy(&removed.handle()).await.unwrap();
+    provider.destroy(&kept.handle()).await.unwrap();
 }
 
 #[tokio::test]
@@ -112,6 +143,13 @@ async fn commands_have_nothing_that_they_do_not_need() {
     let inspected = support::docker(&endpoint).await;
     let id = sandbox.handle()["id"].as_str().unwrap().to_owned();
     let found = inspected.inspect_container(&format!("moat-{id}"), None).await.unwrap();
+    let host = found.host_config.unwrap();
+    assert_eq!(host.network_mode.as_deref(), Some("none"));
+    assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+    assert_eq!(host.security_opt, Some(vec!["no-new-privileges:true".to_owned()]));
+    assert_eq!((host.readonly_rootfs, host.privileged), (Some(true), Some(false)));
+    assert!(host.memory > Some(0) && host.memory_swap == host.memory, "{host:?}");
+    assert!(host.pids_limit > Some(0) && host.devices.unwrap_or_default().is_empty());
     let environment = found.config.unwrap().env.unwrap_or_default();
     assert!(environment.iter().all(|variable| !variable.contains("MOAT")), "{environment:?}");
     provider.destroy(&sandbox.handle()).await.unwrap();
@@ -240,6 +278,19 @@ async fn a_maker_that_died_leaves_nothing_for_long_and_others_are_left_alone() {
     }
 }
 
+/// A certificate that vouches for nobody here.
+fn other_authority(folder: &Path) -> PathBuf {
+    let (key, path) = (folder.join("other-key.pem"), folder.join("other.pem"));
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "2", "-subj", "/CN=other", "-keyout"])
+        .args([key.as_os_str(), "-out".as_ref(), path.as_os_str()])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    path
+}
+
 #[tokio::test]
 async fn an_engine_over_tcp_with_tls_on_both_sides() {
     let test = "an_engine_over_tcp_with_tls_on_both_sides";
@@ -264,15 +315,40 @@ async fn an_engine_over_tcp_with_tls_on_both_sides() {
     assert_eq!(*sandbox.guest().nonce(), nonce);
     provider.destroy(&handle).await.unwrap();
 
-    // Whose certificate is no client's is not let in, and no file is no certificate.
-    let Endpoint::Tcp { address, tls: Some(mut tls) } = remote else { panic!("no TLS") };
-    tls.key = folder.join("certs/server-key.pem");
-    tls.certificate = folder.join("certs/server-cert.pem");
-    let stranger = Endpoint::Tcp { address: address.clone(), tls: Some(tls.clone()) };
-    let stranger = support::provider(&stranger, top.path(), SYSTEM, |_| {});
-    assert!(stranger.facts().await.is_err());
-    tls.ca = folder.join("certs/absent.pem");
-    let nothing = Endpoint::Tcp { address, tls: Some(tls) };
-    let nothing = support::provider(&nothing, top.path(), SYSTEM, |_| {});
-    assert!(matches!(nothing.facts().await, Err(DockerError::Certificates { .. })));
+    // Whoever is not proved is not spoken to, and it is said whose file is to be looked at.
+    let Endpoint::Tcp { address, tls: Some(tls) } = remote else { panic!("no TLS") };
+    let refused = async |address: &str, tls: Option<Tls>| {
+        let endpoint = Endpoint::Tcp { address: address.to_owned(), tls };
+        support::provider(&endpoint, top.path(), SYSTEM, |_| {}).facts().await.unwrap_err()
+    };
+    let file = |name: &str| folder.join("certs").join(name);
+    let no_client =
+        Tls { certificate: file("server-cert.pem"), key: file("server-key.pem"), ..tls.clone() };
+    let stranger = Tls { ca: other_authority(top.path()), ..tls.clone() };
+    let absent = Tls { certificate: file("absent.pem"), ..tls.clone() };
+    let not_its_key = Tls { key: file("server-key.pem"), ..tls.clone() };
+    for (tls, named) in [
+        (no_client, "server-cert.pem"),
+        (stranger, "other.pem"),
+        (absent, "absent.pem"),
+        (not_its_key, "it is not the key of"),
+    ] {
+        let error = refused(&address, Some(tls)).await;
+        let is_named = error.to_string().contains(named);
+        assert!(matches!(error, DockerError::Certificates { .. }) && is_named, "{error}");
+    }
+    let plain = refused(&address, None).await;
+    assert!(matches!(plain, DockerError::WantsTls { .. }), "{plain}");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = listener.local_addr().unwrap().to_string();
+    let answer = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        stream.shutdown().await.unwrap();
+        // Until the other side has gone, so that nothing is lost on the way.
+        while stream.read(&mut [0; 512]).await.is_ok_and(|count| count > 0) {}
+    });
+    let strange = refused(&other, Some(tls)).await;
+    assert!(matches!(strange, DockerError::NotAnEngine { .. }), "{strange}");
+    answer.await.unwrap();
 }

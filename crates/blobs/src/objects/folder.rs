@@ -20,6 +20,15 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use super::{Lease, ListedObject, ObjectError, Objects, check_name, now_ms};
 use crate::blocking;
 
+#[cfg(test)]
+mod killed;
+#[cfg(test)]
+use killed::step;
+
+/// What comes next. Tests kill the process there.
+#[cfg(not(test))]
+fn step(_: &str) {}
+
 const NEW: &str = ".new";
 const LEASES: &str = ".leases";
 /// Files without a name that are older than this were left by somebody who died.
@@ -154,9 +163,12 @@ impl Shared {
     fn create(&self, name: &str, bytes: &[u8]) -> io::Result<bool> {
         let path = self.dir.join(name);
         if path.exists() {
+            // Whoever made it may have died before its name was durable.
+            self.sync_name(&path)?;
             return Ok(false);
         }
         let new = self.new_file(bytes)?;
+        step("named");
         let renamed = rename_new(&new, &path).or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
                 return Err(error);
@@ -168,10 +180,13 @@ impl Shared {
             let _ = fs::remove_file(&new);
         }
         let created = renamed?;
-        if created && let Some(parent) = path.parent() {
-            File::open(parent)?.sync_all()?;
-        }
+        self.sync_name(&path)?;
         Ok(created)
+    }
+
+    fn sync_name(&self, path: &Path) -> io::Result<()> {
+        step("its name synced");
+        File::open(path.parent().unwrap_or(&self.dir))?.sync_all()
     }
 
     /// Bytes that are durable and have no name yet. A power cut cannot leave a short object.
@@ -187,8 +202,10 @@ impl Shared {
             }
             made => made?,
         };
+        step("written");
         // Removed with `file` unless everything went well.
         file.as_file().write_all(bytes)?;
+        step("synced");
         file.as_file().sync_all()?;
         Ok(file.into_temp_path().keep()?)
     }
@@ -196,6 +213,7 @@ impl Shared {
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        step("its folder synced");
         for made in missing {
             if let Some(parent) = made.parent() {
                 File::open(parent)?.sync_all()?;

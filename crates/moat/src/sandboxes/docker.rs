@@ -13,11 +13,14 @@ use super::choice::{DockerChoice, Pull};
 use crate::config::variable;
 use crate::escape::escape;
 use crate::home::Home;
+use crate::registries::{DockerLogins, docker_folder};
 
 /// Where the engine is, and what this side keeps for it.
 pub(crate) struct DockerPlace {
     endpoint: Result<Endpoint, EndpointError>,
     state_dir: PathBuf,
+    /// Where Docker keeps its configuration, with logins at registries.
+    folder: Option<PathBuf>,
     quiet: bool,
 }
 
@@ -25,11 +28,12 @@ impl DockerPlace {
     /// What `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH` say.
     pub(crate) fn find(home: &Home, quiet: bool) -> Self {
         let verify = variable("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty());
-        let usual = || home.user_home.as_ref().filter(|_| verify).map(|home| home.join(".docker"));
+        let folder = docker_folder(home.user_home.as_deref());
+        let usual = || folder.clone().filter(|_| verify);
         let certificates = variable("DOCKER_CERT_PATH").map(PathBuf::from).or_else(usual);
         let host = variable("DOCKER_HOST");
         let endpoint = Endpoint::parse(host.as_deref(), certificates.as_deref(), verify);
-        Self { endpoint, state_dir: home.data.join("docker"), quiet }
+        Self { endpoint, state_dir: home.data.join("docker"), folder, quiet }
     }
 
     /// Whether sandboxes of an engine were made from this data folder.
@@ -46,6 +50,7 @@ impl DockerPlace {
         let mut options = DockerOptions::new(endpoint, &self.state_dir, &choice.image);
         options.runtime = choice.runtime.clone();
         options.bridge = choice.bridge;
+        options.logins = Some(Arc::new(DockerLogins::new(self.folder.clone())));
         options.pull = match choice.pull {
             Pull::Always => PullPolicy::Always,
             Pull::Missing => PullPolicy::Missing,
