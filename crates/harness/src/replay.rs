@@ -88,9 +88,35 @@ impl Replay {
         interruptible: &(dyn Fn(Interrupt) + Send + Sync),
     ) -> Result<State, OpenRunError> {
         let run = driver.run();
+        self.model.speak_in(run, harness);
+        let played = Box::pin(self.play(harness, driver, observer, interruptible)).await;
+        if let Err(error) = &played {
+            // What is wrong is told by the error.
+            let _ = harness.end(run, &error.to_string()).await;
+        }
+        let state = played?;
+        if !matches!(state.status(), Status::Finished(_)) {
+            let why = match state.status() {
+                Status::Paused(PauseReason::Host, message) => message.clone(),
+                Status::Paused(PauseReason::User, _) => "the replay was interrupted".to_owned(),
+                _ => "the recording ends here".to_owned(),
+            };
+            harness.end(run, &why).await?;
+        }
+        Ok(state)
+    }
+
+    /// To the end of the recording, or to where the run pauses.
+    async fn play(
+        &self,
+        harness: &Harness,
+        driver: Driver,
+        observer: Arc<dyn Observer>,
+        interruptible: &(dyn Fn(Interrupt) + Send + Sync),
+    ) -> Result<State, OpenRunError> {
+        let run = driver.run();
         let mut driver = Some(driver);
         let mut state = State::default();
-        self.model.speak_in(run, harness);
         for stretch in self.recording.stretches() {
             let again = match driver.take() {
                 Some(first) => first,
@@ -115,14 +141,6 @@ impl Replay {
             if over {
                 break;
             }
-        }
-        if !matches!(state.status(), Status::Finished(_)) {
-            let why = match state.status() {
-                Status::Paused(PauseReason::Host, message) => message.clone(),
-                Status::Paused(PauseReason::User, _) => "the replay was interrupted".to_owned(),
-                _ => "the recording ends here".to_owned(),
-            };
-            harness.end(run, &why).await?;
         }
         Ok(state)
     }

@@ -12,7 +12,7 @@ use moat_harness::driver::Observer;
 pub(crate) use json::{JsonLines, event_line, print_line};
 pub(crate) use lanes::{Lane, Lanes};
 pub(crate) use live::{Live, describe_call};
-pub(crate) use style::{Style, count, duration, usd};
+pub(crate) use style::{Style, columns, count, duration, usd};
 
 /// The observer that the flags ask for.
 pub(crate) fn observer(json: bool, quiet: bool, style: Style) -> Arc<dyn Observer> {

@@ -6,12 +6,16 @@
 mod lab;
 #[path = "support/server.rs"]
 mod server;
+#[path = "sandbox/terminal.rs"]
+mod terminal;
 #[path = "support/transcript.rs"]
 mod transcript;
 
 use lab::{Done, Lab, wait_until};
+use moat_core::RunId;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use terminal::Terminal;
 use transcript::{Turn, exec, exec_with, patch, say, transcript, type_into};
 
 fn with_transcript(turns: &[Turn]) -> (Lab, String) {
@@ -166,6 +170,20 @@ fn what_was_done_outside_is_not_done_again_without_a_word() {
     assert_eq!(verdicts(&replay(&lab, 1, &[&run, "--network", "none"])), ["differs"]);
 }
 
+/// Only the process that replays has the recorded model: what it could not begin goes on nowhere.
+#[test]
+fn a_replay_that_has_no_sandbox_is_over() {
+    let (lab, transcript) = with_transcript(&[vec![exec("echo yes")], vec![say("done")]]);
+    let run = lab.ok(&["exec", "--json", "--replay", &transcript, "Go."]).run();
+    let mut command = lab.command(&["replay", &run, "--sandbox", "docker:absent"]);
+    command.env("DOCKER_HOST", format!("unix://{}", lab.path("nobody.sock").display()));
+    let refused = exit(lab.start(command).finish(), 5);
+    assert!(refused.err.contains("nobody.sock"), "{refused}");
+    let runs = lab.json(&["runs", "--json"]);
+    let statuses = runs.as_array().unwrap().iter().map(|run| run["status"].as_str().unwrap());
+    assert_eq!(statuses.collect::<Vec<_>>(), ["cancelled", "finished"]);
+}
+
 /// A provider whose models do the task in different ways.
 fn models() -> String {
     server::serve(|asked| {
@@ -276,6 +294,32 @@ fn forks_race_from_a_checkpoint_and_a_check_has_a_time_limit() {
         assert_eq!(row["diff"]["files"], 1, "{row}");
     }
     exit(race(&lab, &url, &["--from", &run, "--memory", "1G"]), 2);
+}
+
+/// On a terminal somebody chooses; what he copies from it is whole, however narrow it is.
+#[test]
+fn on_a_terminal_somebody_chooses_or_leaves() {
+    let (lab, url) = (Lab::new(), models());
+    let args = ["race", "--base-url", &url, "--models", "short,long", "--check", CHECK, "Answer."];
+    let asked = || {
+        let terminal = Terminal::start(lab.command(&args), 24, 50);
+        terminal.until("write which to the folder? [1-2");
+        let shown = terminal.shown();
+        let runs = shown.split_whitespace().filter(|word| word.parse::<RunId>().is_ok());
+        assert_eq!(runs.count(), 2, "{shown}");
+        terminal
+    };
+    let left = asked();
+    left.signal(Signal::INT);
+    assert_eq!(left.finish(), Some(130));
+    assert!(!lab.work.join("answer.txt").exists());
+
+    let chooses = asked();
+    chooses.enter("2");
+    chooses.until("moat undo");
+    assert_eq!(chooses.finish(), Some(0));
+    let answer = std::fs::read_to_string(lab.work.join("answer.txt")).unwrap();
+    assert_eq!(answer.lines().count(), 4);
 }
 
 #[test]

@@ -263,6 +263,11 @@ fn an_export_that_was_changed_or_cut_is_refused_and_leaves_no_run() {
     };
     refused(&whole[..whole.len() / 2], "");
     refused(b"nothing of the kind", "no export of a run");
+    let mut other = tar::Builder::new(Vec::new());
+    other.append_path_with_name(&file, "run.moat").unwrap();
+    refused(&other.into_inner().unwrap(), "it has no `run.json`");
+    let folder = there.moat(&["import", lab.work.to_str().unwrap()]);
+    assert!(folder.code == Some(2) && folder.err.contains("is a folder"), "{folder}");
     let swap = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len(), "members keep their sizes");
         let at = whole.windows(from.len()).position(|part| part == from.as_bytes());

@@ -17,7 +17,7 @@ use crate::drive::{Stop, remove_ended_sandboxes};
 use crate::engine::Engine;
 use crate::escape::one_line;
 use crate::exit::{Exit, usage};
-use crate::view::Lanes;
+use crate::view::{Lanes, columns};
 use field::{Entrant, Field};
 use rank::{Came, rank};
 
@@ -53,7 +53,7 @@ pub(crate) async fn race(engine: &Engine, args: &RaceArgs) -> anyhow::Result<Exi
     let mut out = std::io::stdout().lock();
     match args.json {
         true => writeln!(out, "{}", table::json(&race, &ranked))?,
-        false => table::print(&mut out, &ranked)?,
+        false => table::print(&mut out, &ranked, std::io::stdout().is_terminal().then(columns))?,
     }
     drop(out);
     if stop.is_asked() {

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use moat_archive::{Archive, ArchiveLimits, Rules, extract};
+use moat_archive::{Archive, ArchiveLimits, ExtractError, Rules, extract};
 use moat_harness::OpenRunError;
 use moat_harness::transfer::{Dropped, Exported, Imported, TransferError, Trust};
 use serde_json::json;
@@ -162,6 +162,9 @@ fn write_archive(folder: &Path, out: impl Write) -> anyhow::Result<()> {
 fn unpack(path: &Path, folder: &Path) -> anyhow::Result<()> {
     let file = File::open(path)
         .map_err(|error| usage(format!("cannot read `{}`: {error}", path.display())))?;
+    if file.metadata()?.is_dir() {
+        return Err(usage(format!("`{}` is a folder and no export of a run", path.display())));
+    }
     let limits = ArchiveLimits {
         members: 16_000_000,
         extracted_bytes: 1 << 50,
@@ -174,6 +177,18 @@ fn unpack(path: &Path, folder: &Path) -> anyhow::Result<()> {
     };
     let rules = Rules { limits, ..Rules::import() };
     let mut archive = Archive::open(file, &rules).map_err(|error| refused(&error))?;
-    let folder = File::open(folder)?;
-    extract(&mut archive, &folder.into()).map_err(|error| refused(&error))
+    let into = File::open(folder)?;
+    extract(&mut archive, &into.into()).map_err(|error| match error {
+        // Of this machine, not of the archive.
+        ExtractError::Write { .. } => anyhow::Error::from(error).context(format!(
+            "cannot unpack `{}` in `{}`, in the data folder",
+            path.display(),
+            folder.display()
+        )),
+        refusal => refused(&refusal),
+    })?;
+    match folder.join("run.json").exists() {
+        true => Ok(()),
+        false => Err(refused(&"it has no `run.json`")),
+    }
 }

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moat_harness::driver::Interrupt;
-use tokio::task::JoinHandle;
 
 use super::on_signals;
 
@@ -18,19 +17,22 @@ struct Shared {
     running: Mutex<Vec<Interrupt>>,
 }
 
-/// Listens for signals until it is dropped; from then on a signal ends the process.
-pub(crate) struct Listening(JoinHandle<()>);
+/// Listens for signals; once this is dropped, one ends the process. It does not stop to listen: a
+/// signal that was listened for once does nothing by itself any more.
+pub(crate) struct Listening(Arc<AtomicBool>);
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.abort();
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
 impl Stop {
     pub(crate) fn listen(&self) -> Listening {
-        let stop = self.clone();
-        Listening(tokio::spawn(on_signals(Arc::default(), move || stop.pause_all())))
+        let (stop, over) = (self.clone(), Arc::<AtomicBool>::default());
+        // Ends with the process.
+        tokio::spawn(on_signals(over.clone(), move || stop.pause_all()));
+        Listening(over)
     }
 
     /// A run is about to be driven.

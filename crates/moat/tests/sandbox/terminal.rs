@@ -90,6 +90,11 @@ impl Terminal {
         }
     }
 
+    /// Everything that was shown.
+    pub(crate) fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.said.lock().unwrap()).into_owned()
+    }
+
     pub(crate) fn settings_before(&self) -> String {
         self.before.clone()
     }

@@ -15,21 +15,36 @@ use crate::view::{count, usd};
 /// Lines of a failed check's output that are shown.
 const SHOWN: usize = 8;
 
-/// Runs in their order.
-pub(super) fn print(out: &mut impl Write, ranked: &[&Entrant]) -> std::io::Result<()> {
+/// Columns that a row takes as a table.
+const WHOLE: usize = 112;
+
+/// Runs in their order, on a terminal of so many columns.
+pub(super) fn print(
+    out: &mut impl Write,
+    ranked: &[&Entrant],
+    columns: Option<usize>,
+) -> std::io::Result<()> {
     for (place, entrant) in (1..).zip(ranked) {
-        let run = match entrant.run {
-            Some(run) => run.to_string(),
-            None => "-".to_owned(),
-        };
-        writeln!(
-            out,
-            "{place:>3}  {:<16}  {:>12}  {:>13}  {:<20}  {run}",
-            one_line(&outcome(entrant), 60),
-            spent(entrant),
-            size(entrant),
-            one_line(&entrant.model, 40),
-        )?;
+        let (outcome, model) = (one_line(&outcome(entrant), 60), one_line(&entrant.model, 40));
+        let (spent, size) = (spent(entrant), size(entrant));
+        let run = entrant.run.map(|run| run.to_string());
+        match columns.filter(|columns| *columns < WHOLE) {
+            None => {
+                let run = run.as_deref().unwrap_or("-");
+                writeln!(
+                    out,
+                    "{place:>3}  {outcome:<16}  {spent:>12}  {size:>13}  {model:<20}  {run}"
+                )?;
+            }
+            // What is copied from here stays whole.
+            Some(columns) => {
+                let row = format!("{place:>3}  {outcome} · {spent} · {size} · {model}");
+                writeln!(out, "{}", one_line(&row, columns))?;
+                if let Some(run) = run {
+                    writeln!(out, "     {run}")?;
+                }
+            }
+        }
         if let Some(problem) = problem(entrant) {
             writeln!(out, "       {}", one_line(&problem, 400))?;
         }
