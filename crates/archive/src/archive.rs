@@ -121,6 +121,12 @@ impl<S: Read + Seek> Archive<S> {
         if self.rules.is_import() && total > most_bytes(size, &self.rules) {
             return Err(ArchiveError::Ratio { ratio: self.rules.limits.ratio });
         }
+        if let Form::Zip(entries) = &self.form {
+            // Of folders and links nothing is read below.
+            for entry in entries {
+                entry.check_own(&mut self.source)?;
+            }
+        }
         let done = self.read(|_, _| Ok::<_, std::convert::Infallible>(()));
         match done {
             Ok(()) => Ok(()),

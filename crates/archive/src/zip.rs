@@ -1,10 +1,13 @@
 //! Zip archives, read by their central directory and believed only where the rest agrees with it.
 //!
-//! What other readers disagree about is refused: a member whose own header names it otherwise,
-//! members with two names or two sizes, two directories, contents that overlap, encrypted members, methods other than stored and deflated, archives in
-//! several parts. A content has to have the length and the check sum that the directory says.
+//! What other readers disagree about is refused: a member whose own header, or what stands behind its
+//! content, says something else (name, method, sizes, check sum), members with two names or two
+//! sizes, two directories, contents that overlap, encrypted members, methods other than stored and
+//! deflated, archives in several parts. A content has to have the length and the check sum that the
+//! directory says.
 
 mod content;
+mod own;
 mod record;
 
 use std::io::{Read, Seek, SeekFrom};
@@ -30,7 +33,12 @@ const MAX_DIRECTORY: u64 = 256 << 20;
 /// Bytes of an entry of it, and of a member's own header, without names and extras.
 const CENTRAL_BYTES: usize = 46;
 const LOCAL_BYTES: usize = 30;
-/// An extra field with another name.
+/// What stands for a number that does not fit into 32 bits.
+const LARGE: u64 = 0xffff_ffff;
+/// The bits of encrypted members.
+const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
+/// An extra field with sizes of 64 bits, and one with another name.
+const WIDE: u64 = 1;
 const OTHER_NAME: u64 = 0x7075;
 /// Bytes of the longest target of a link.
 const MAX_TARGET: u64 = 4096;
@@ -52,6 +60,8 @@ pub(crate) struct ZipEntry {
     stored: u64,
     size: u64,
     header: u64,
+    /// Where the next member begins, or the directory.
+    limit: u64,
     modified: i64,
 }
 
@@ -84,22 +94,27 @@ pub(crate) fn directory(
     if entries.len() as u64 != end.entries {
         return Err(corrupt("its directory has another number of members than it says"));
     }
-    check_overlaps(&entries, end.offset)?;
+    check_overlaps(&mut entries, end.offset)?;
     Ok(entries)
 }
 
-/// Two members that share bytes make small archives large.
-fn check_overlaps(entries: &[ZipEntry], directory: u64) -> Result<(), ArchiveError> {
-    let mut places: Vec<_> = entries.iter().collect();
+/// Two members that share bytes make small archives large. How long a member's own header is, is
+/// found out when its content is read.
+fn check_overlaps(entries: &mut [ZipEntry], directory: u64) -> Result<(), ArchiveError> {
+    let mut places: Vec<_> = entries.iter_mut().collect();
     places.sort_by_key(|entry| entry.header);
     let mut free = 0;
-    for entry in places {
+    for entry in &places {
         let needed = (LOCAL_BYTES + entry.name.len()) as u64;
         let end = entry.header.saturating_add(needed).saturating_add(entry.stored);
         if entry.header < free || end > directory {
             return Err(entry.corrupt("it shares its bytes with something else"));
         }
         free = end;
+    }
+    let mut limit = directory;
+    for entry in places.into_iter().rev() {
+        entry.limit = std::mem::replace(&mut limit, entry.header);
     }
     Ok(())
 }
@@ -201,6 +216,7 @@ impl ZipEntry {
             stored: record.number(20, 4)?,
             size: record.number(24, 4)?,
             header: record.number(42, 4)?,
+            limit: 0,
             modified: dos_time(record.number(12, 2)? as u32, record.number(14, 2)? as u32),
         };
         entry.read_extra(part(CENTRAL_BYTES + name, extra))?;
@@ -209,22 +225,36 @@ impl ZipEntry {
     }
 
     /// Numbers that do not fit into 32 bits stand in an extra field, in a fixed order.
-    fn read_extra(&mut self, mut extra: &[u8]) -> Result<(), ArchiveError> {
-        const LARGE: u64 = 0xffff_ffff;
+    fn read_extra(&mut self, extra: &[u8]) -> Result<(), ArchiveError> {
+        let (mut size, mut stored, mut header) = (self.size, self.stored, self.header);
+        self.each_extra(extra, |field| {
+            let numbers = [&mut size, &mut stored, &mut header];
+            let large = numbers.into_iter().filter(|number| **number == LARGE);
+            for (index, number) in large.enumerate() {
+                *number = at(field, index * 8, 8)?;
+            }
+            Some(())
+        })?;
+        (self.size, self.stored, self.header) = (size, stored, header);
+        Ok(())
+    }
+
+    /// Looks at extra fields, and hands out the one with sizes of 64 bits. What takes it answers
+    /// `None` if it is too short.
+    fn each_extra(
+        &self,
+        mut extra: &[u8],
+        mut wide: impl FnMut(&[u8]) -> Option<()>,
+    ) -> Result<(), ArchiveError> {
         let mut has_numbers = false;
         while let (Some(kind), Some(length)) = (at(extra, 0, 2), at(extra, 2, 2)) {
             let field = extra.get(4..4 + length as usize);
             let field = field.ok_or_else(|| self.corrupt("its extra fields do not make sense"))?;
-            if kind == 1 {
+            if kind == WIDE {
                 if std::mem::replace(&mut has_numbers, true) {
                     return Err(self.corrupt("its 64-bit sizes are there twice"));
                 }
-                let numbers = [&mut self.size, &mut self.stored, &mut self.header];
-                let large = numbers.into_iter().filter(|number| **number == LARGE);
-                for (index, number) in large.enumerate() {
-                    *number = at(field, index * 8, 8)
-                        .ok_or_else(|| corrupt("a member's 64-bit sizes are missing"))?;
-                }
+                wide(field).ok_or_else(|| self.corrupt("its 64-bit sizes are missing"))?;
             }
             self.check_other_name(kind, field)?;
             extra = extra.get(4 + length as usize..).unwrap_or_default();
@@ -244,7 +274,6 @@ impl ZipEntry {
     }
 
     fn check(&self) -> Result<(), ArchiveError> {
-        const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
         if self.flags & ENCRYPTED != 0 {
             return Err(self.corrupt("it is encrypted, which is not read here"));
         }
@@ -263,6 +292,11 @@ impl ZipEntry {
 
     fn corrupt(&self, reason: &str) -> ArchiveError {
         ArchiveError::corrupt(&self.name, reason)
+    }
+
+    /// Checks what stands before and behind the content, which is not read.
+    pub(crate) fn check_own(&self, source: &mut (impl Read + Seek)) -> Result<(), ArchiveError> {
+        own::content_begins(self, source).map(drop)
     }
 
     pub(crate) fn is_link(&self) -> bool {
@@ -303,24 +337,7 @@ impl ZipEntry {
         &self,
         source: &'a mut S,
     ) -> Result<ZipContent<'a, S>, ArchiveError> {
-        let header = read_at(source, self.header, LOCAL_BYTES as u64)?;
-        let record = Record::new(&header);
-        if record.number(0, 4)? != u64::from(LOCAL) {
-            return Err(self.corrupt("its own header is missing"));
-        }
-        let (name, extra) = (record.number(26, 2)?, record.number(28, 2)?);
-        let own = read_at(source, self.header + LOCAL_BYTES as u64, name)?;
-        if own != self.name || record.number(8, 2)? != u64::from(self.method) {
-            return Err(self.corrupt("its own header says something else than the directory"));
-        }
-        let fields = read_at(source, self.header + LOCAL_BYTES as u64 + name, extra)?;
-        let mut rest = &*fields;
-        while let (Some(kind), Some(length)) = (at(rest, 0, 2), at(rest, 2, 2)) {
-            let field = rest.get(4..4 + length as usize).unwrap_or_default();
-            self.check_other_name(kind, field)?;
-            rest = rest.get(4 + length as usize..).unwrap_or_default();
-        }
-        let start = self.header + LOCAL_BYTES as u64 + name + extra;
+        let start = own::content_begins(self, source)?;
         source.seek(SeekFrom::Start(start)).map_err(ArchiveError::Read)?;
         Ok(ZipContent::new(source, self))
     }

@@ -220,6 +220,68 @@ fn zip_members_that_say_two_things_or_lead_out_are_refused_by_name() {
     taken(zip_with(&inner, &same, &same), false).0.unwrap();
 }
 
+/// One member as a program writes it that does not know its sizes beforehand: they stand behind the
+/// content, in `behind`.
+fn streamed(listed: &[u8], behind: &[u8]) -> Vec<u8> {
+    let directory = listed.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+    let mut bytes = listed.to_vec();
+    bytes[6] |= 8;
+    bytes[14..26].fill(0);
+    bytes.splice(directory..directory, behind.iter().copied());
+    let end = bytes.len() - 6;
+    let place = (directory + behind.len()) as u32;
+    bytes[end..end + 4].copy_from_slice(&place.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn zip_members_whose_own_headers_say_something_else_are_refused_by_name() {
+    let whole = zip(&[Made::file("inner", b"content")]);
+    let with_byte = |place: usize, flipped: u8| {
+        let mut bytes = whole.clone();
+        bytes[place] ^= flipped;
+        bytes
+    };
+    // Sum, stored size, size, as the header has them.
+    let (sum, stored, size) = (&whole[14..18], &whole[18..22], &whole[22..26]);
+    let wide = |narrow: &[u8]| [narrow, &[0; 4]].concat();
+    let descriptors = [
+        [sum, stored, size].concat(),
+        [b"PK\x07\x08", sum, stored, size].concat(),
+        [sum, &wide(stored), &wide(size)].concat(),
+        [b"PK\x07\x08", sum, &wide(stored), &wide(size)].concat(),
+    ];
+    let mut folder = zip(&[Made::folder("d"), Made::file("d/x", b"1")]);
+    folder[30] = b'e';
+    // Numbers that stand in an extra field, as programs write them that do not know how large it gets.
+    let field = [&[1, 0, 16, 0][..], &wide(size), &wide(stored)].concat();
+    let mut large = zip_with(&[Made::file("inner", b"content")], &field, &[]);
+    large[18..26].fill(0xff);
+    taken(large.clone(), false).0.unwrap();
+    large[39] ^= 1;
+    let mut cases = vec![
+        ("corrupt", "`inner`", with_byte(14, 1)),
+        ("corrupt", "`inner`", with_byte(18, 1)),
+        ("corrupt", "`inner`", with_byte(25, 1)),
+        ("corrupt", "`inner`", with_byte(8, 8)),
+        ("corrupt", "`inner`", with_byte(6, 1)),
+        // What it takes as an extra field is the beginning of its content.
+        ("corrupt", "`inner`", with_byte(28, 3)),
+        ("corrupt", "`inner`", streamed(&whole, &[])),
+        ("corrupt", "`d", folder),
+        ("corrupt", "`inner`", large),
+    ];
+    for descriptor in descriptors {
+        let (done, below, _) = taken(streamed(&whole, &descriptor), false);
+        done.unwrap();
+        assert!(below.iter().any(|path| path.contains("inner")), "{below:?}");
+        let mut other = descriptor.clone();
+        *other.last_mut().unwrap() ^= 1;
+        cases.push(("corrupt", "`inner`", streamed(&whole, &other)));
+    }
+    are_refused(cases);
+}
+
 /// A symbolic link as Info-ZIP stores one.
 fn zip_link(name: &str, target: &str) -> Vec<u8> {
     let mut link = zip(&[Made::file(name, target.as_bytes())]);
