@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints the folders with emulators of object stores, for PATH: moto (PyPI) and
+# Prints the folders with emulators of object stores, for PATH: moto and gcp-storage-emulator (PyPI),
 # azurite (npm). Installs them below the build folder first, if that is allowed: as root, or with
 # MOAT_SETUP=1. What cannot be had is said; its test says SKIP.
 set -u
@@ -13,6 +13,10 @@ if [ "$(id -u)" = 0 ] || [ "${MOAT_SETUP:-}" = 1 ]; then
         { python3 -m venv "$folder/venv" && "$folder/venv/bin/python" -m pip install -q \
             --disable-pip-version-check 'moto[server]'; } >&2 ||
             echo "moto could not be installed" >&2
+    fi
+    if [ ! -x "$folder/venv/bin/gcp-storage-emulator" ]; then
+        "$folder/venv/bin/python" -m pip install -q --disable-pip-version-check \
+            gcp-storage-emulator >&2 || echo "gcp-storage-emulator could not be installed" >&2
     fi
     if [ ! -x "$folder/npm/node_modules/.bin/azurite-blob" ]; then
         { command -v npm > /dev/null && npm --silent --prefix "$folder/npm" install azurite; } >&2 ||

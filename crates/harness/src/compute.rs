@@ -27,6 +27,7 @@ use crate::network::{Denials, NetworkError, PreparedNetwork, ServedNetwork};
 
 use make::Made;
 pub use outfit::Images;
+pub(crate) use outfit::forget_mounts;
 pub(crate) use process::{Process, Progress, keep};
 pub use providers::Providers;
 pub(crate) use redact::Redactor;
@@ -43,6 +44,9 @@ pub enum ComputeError {
     /// The provider failed.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// What the sandbox has mounted is not there any more.
+    #[error(transparent)]
+    Mounts(SandboxError),
     /// The guest failed.
     #[error(transparent)]
     Guest(#[from] GuestError),
@@ -84,6 +88,8 @@ impl ComputeError {
             Self::Guest(error) | Self::Sandbox(SandboxError::Guest(error)) => error.is_retryable(),
             Self::Checkpoint(CheckpointError::Guest(error)) => error.is_retryable(),
             Self::Restore(RestoreError::Guest(error)) => error.is_retryable(),
+            // One that is made anew has them again.
+            Self::Mounts(_) => true,
             _ => false,
         }
     }
@@ -94,6 +100,9 @@ impl Retryable for ComputeError {
         self.is_lost()
     }
 }
+
+/// Characters of a reason that stand in a journal.
+const NOTE: usize = 400;
 
 /// The sandbox of one run.
 pub(crate) struct Compute {
@@ -121,13 +130,18 @@ struct Live {
 }
 
 impl Live {
-    /// Ends the sandbox, and takes away what it saw of this machine.
-    async fn destroy(self, provider: &dyn Provider) {
+    /// Ends the sandbox, and takes away what it saw of this machine. Answers what is left of that.
+    async fn destroy(self, provider: &dyn Provider) -> Option<String> {
         // What is left is the reaper's.
         let _ = provider.destroy(&self.sandbox.handle()).await;
-        if let Some(mounts) = self.mounts {
-            let _ = tokio::task::spawn_blocking(move || mounts.release()).await;
-        }
+        let mounts = self.mounts?;
+        let released = tokio::task::spawn_blocking(move || mounts.release()).await;
+        released.ok()?.err().map(|error| error.to_string())
+    }
+
+    /// Why what it has mounted cannot be used any more.
+    fn broken_mount(&self) -> Option<String> {
+        self.mounts.as_ref()?.broken()
     }
 }
 
@@ -245,7 +259,8 @@ impl Compute {
         self.epoch = epoch;
         let mut reason_lost = "it was lost while a call ran".to_owned();
         if let Some(known) = known {
-            if self.nonce().is_some_and(|nonce| nonce == known.nonce) {
+            let broken = self.live.as_ref().and_then(Live::broken_mount);
+            if broken.is_none() && self.nonce().is_some_and(|nonce| nonce == known.nonce) {
                 return Ok(Attached::Same);
             }
             match self.reattach(known, epoch, snapshot).await {
@@ -262,12 +277,13 @@ impl Compute {
             end(&self.parts, known).await;
         }
         let made = self.made(snapshot).await?;
+        let notes = made.live.sandbox.notes().iter().map(|note| note.as_str().to_owned());
         let attached = SandboxAttached {
             provider: self.provider.name().to_owned(),
             handle: made.live.sandbox.handle(),
             nonce: made.live.guest.nonce().clone(),
             missing_fences: made.live.sandbox.missing_fences().to_vec(),
-            notes: made.live.sandbox.notes().iter().map(|note| note.as_str().to_owned()).collect(),
+            notes: notes.chain(made.not_kept.map(not_kept_note)).collect(),
         };
         let rehydrated = made.snapshot.filter(|_| known.is_some()).map(|snapshot| {
             let nonce = attached.nonce.clone();
@@ -410,8 +426,9 @@ impl Compute {
         }
     }
 
-    /// Lets go of the sandbox: for good if the run is over, else it lives on for its grace.
-    pub(crate) async fn let_go(mut self, over: bool) {
+    /// Lets go of the sandbox: for good if the run is over, else it lives on for its grace. Answers
+    /// what is left of what it had mounted.
+    pub(crate) async fn let_go(mut self, over: bool) -> Option<String> {
         self.lock_processes().clear();
         if let Some(coming) = self.coming.take()
             && let Ok(Ok(made)) = coming.0.await
@@ -419,15 +436,21 @@ impl Compute {
             // No event names it, so nothing will look for it.
             made.live.destroy(&*self.provider).await;
         }
-        if let Some(live) = self.live.take().filter(|_| over) {
-            live.destroy(&*self.provider).await;
-            let _ = std::fs::remove_dir_all(self.spool_dir());
-        }
+        let live = self.live.take().filter(|_| over)?;
+        let left = live.destroy(&*self.provider).await;
+        let _ = std::fs::remove_dir_all(self.spool_dir());
+        left
     }
 
     fn lock_processes(&self) -> std::sync::MutexGuard<'_, HashMap<CallKey, Arc<Process>>> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How a journal says why a large workspace was not kept for forks to lie over.
+fn not_kept_note(reason: String) -> String {
+    let reason: String = reason.chars().take(NOTE).collect();
+    format!("workspace_not_kept: {reason}")
 }
 
 /// Ends a sandbox that the journal knows. Best effort: one that cannot be ended, because its provider

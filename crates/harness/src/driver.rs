@@ -39,6 +39,10 @@ pub trait Observer: Send + Sync {
     fn delta(&self, turn: u32, attempt: u32, delta: &Delta) {
         let _ = (turn, attempt, delta);
     }
+    /// Something is left that a person should know of, and that is no part of the run.
+    fn left(&self, what: &str) {
+        let _ = what;
+    }
     /// A command printed something.
     fn output(&self, call_id: &str, bytes: &[u8]) {
         let _ = (call_id, bytes);

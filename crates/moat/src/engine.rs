@@ -121,6 +121,7 @@ impl Engine {
             folder: self.home.data.join("mounts"),
             shared: self.home.data.join("shared"),
             credentials: self.credentials(),
+            orphan_grace: self.orphan_grace(),
         })
     }
 
@@ -134,9 +135,8 @@ impl Engine {
     /// Takes away what sandboxes that ended had mounted.
     pub(crate) fn reap_mounts(&self) -> impl FnOnce() + Send + 'static {
         let mounts = self.mounts();
-        let grace = self.orphan_grace();
         // What cannot be taken away now is tried again by the next run.
-        move || drop(mounts.reap(grace))
+        move || drop(mounts.reap())
     }
 
     /// What networks of sandboxes need of this machine.

@@ -20,9 +20,17 @@ pub enum MountError {
     },
     /// This host has no FUSE.
     #[error(
-        "this host cannot mount: there is no /dev/fuse (in a container, hand it in with `--device /dev/fuse`); `strategy: copy` works without"
+        "this host cannot mount: cannot open /dev/fuse: {source} (in a container, hand it in with `--device /dev/fuse --cap-add SYS_ADMIN`; else `chmod 0666 /dev/fuse` lets everybody use it, as distributions do); `strategy: copy` works without"
     )]
-    NoFuse,
+    NoFuse {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Sandboxes would not see what the caller mounts.
+    #[error(
+        "the kernel shows what you mount to you alone, and users of a sandbox are others: add the line `user_allow_other` to /etc/fuse.conf (as root); `strategy: copy` works without"
+    )]
+    NotForOthers,
     /// A credential could not be read.
     #[error("the credential `{name}`: {reason}")]
     Credential {
@@ -32,7 +40,9 @@ pub enum MountError {
         reason: String,
     },
     /// Rclone gave up.
-    #[error("rclone could not reach `{remote}`: {message}")]
+    #[error(
+        "rclone could not reach `{remote}`; check its name, its address and its credentials: {message}"
+    )]
     Rclone {
         /// What it was to reach.
         remote: String,
@@ -40,14 +50,32 @@ pub enum MountError {
         message: String,
     },
     /// It was not there in time.
-    #[error("`{remote}` was not mounted within {seconds} seconds: {message}")]
+    #[error(
+        "`{remote}` {what} within {seconds} seconds; check its address and its credentials, and whether this host reaches it: {message}"
+    )]
     Late {
         /// What it was to reach.
         remote: String,
+        /// What did not happen.
+        what: &'static str,
         /// How long it was waited for.
         seconds: u64,
         /// The end of what rclone said.
         message: String,
+    },
+    /// It is not there any more.
+    #[error("what served `{path}` has ended")]
+    Ended {
+        /// Where commands found it.
+        path: String,
+    },
+    /// Something is the matter with one of several.
+    #[error("`{path}`: {source}")]
+    At {
+        /// Where commands were to find it.
+        path: String,
+        /// What.
+        source: Box<MountError>,
     },
     /// Somebody else has the shared folder.
     #[error(
@@ -83,6 +111,10 @@ impl MountError {
 
 impl Retryable for MountError {
     fn is_retryable(&self) -> bool {
-        matches!(self, Self::Rclone { .. } | Self::Late { .. } | Self::Held { .. })
+        match self {
+            Self::At { source, .. } => source.is_retryable(),
+            Self::Rclone { .. } | Self::Late { .. } | Self::Held { .. } => true,
+            _ => false,
+        }
     }
 }

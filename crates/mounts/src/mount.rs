@@ -1,4 +1,5 @@
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,8 +11,16 @@ use moat_sandbox::{FolderMount, HeldMounts, Mounter, SandboxError};
 
 use crate::error::MountError;
 use crate::rclone::Configured;
-use crate::record::{Mounted, RunFolder, Serving};
-use crate::shared;
+use crate::record::{Mounted, RunFolder};
+use crate::serving::Serving;
+use crate::shared::SharedFolders;
+
+/// How long the end of a sandbox waits for what was written to be uploaded. It goes on afterwards.
+const UPLOADED_WITHIN: Duration = Duration::from_secs(120);
+/// How long each run's is waited for that nobody looks after: the next pass looks again.
+const REAPED_WITHIN: Duration = Duration::from_secs(5);
+/// How long it is waited for whoever takes away what a run had.
+const HELD_WITHIN: Duration = Duration::from_secs(20);
 
 /// Where mounts are made, and what they are made with.
 #[derive(Clone, Debug)]
@@ -22,6 +31,8 @@ pub struct MountsOptions {
     pub shared: PathBuf,
     /// What reads the secrets that mounts name.
     pub credentials: CredentialSource,
+    /// How long a sandbox lives whose harness is gone, and with it what it has mounted or locked.
+    pub orphan_grace: Duration,
 }
 
 /// Makes mounts for runs. Cheap to clone.
@@ -36,17 +47,25 @@ pub struct Prepared {
     folder: RunFolder,
     /// What the provider is to show in the sandbox.
     pub mounts: Vec<FolderMount>,
+    written: Vec<Mounted>,
     _locks: Vec<File>,
 }
 
 impl Prepared {
-    /// Takes everything away: the sandbox is gone.
+    /// Takes everything away: the sandbox is gone. What was written to storage elsewhere is
+    /// uploaded first. Blocks, for two minutes at the most.
     ///
     /// # Errors
-    /// If something is still there; the reaper tries again.
+    /// If something is still there, or not uploaded yet; the reaper tries again.
     pub fn release(self) -> Result<(), MountError> {
-        let failed = MountError::folder("remove", &self.folder.path);
-        self.folder.clear().map_err(failed)
+        self.folder.clear(UPLOADED_WITHIN).map_err(MountError::folder("remove", &self.folder.path))
+    }
+
+    /// The first that nobody serves any more, and why.
+    fn broken(&self) -> Option<MountError> {
+        let ended = |mounted: &&Mounted| mounted.process.as_ref().is_some_and(|p| !p.lives());
+        let mounted = self.written.iter().find(ended)?;
+        Some(MountError::Ended { path: mounted.target.clone() })
     }
 }
 
@@ -65,18 +84,17 @@ impl Mounts {
         run: RunId,
         records: &[MountRecord],
     ) -> Result<Prepared, MountError> {
-        let folder = self.hold(run)?;
         // What an earlier sandbox of the run had is not this one's.
-        let path = folder.path.clone();
-        folder.clear().map_err(MountError::folder("clear", &path))?;
-        let folder = self.hold(run)?;
-        let mut prepared = Prepared { folder, mounts: Vec::new(), _locks: Vec::new() };
-        let mut written = Vec::new();
+        self.forget(run).await?;
+        let folder = self.hold(run).await?;
+        let (mounts, written, locks) = (Vec::new(), Vec::new(), Vec::new());
+        let mut prepared = Prepared { folder, mounts, written, _locks: locks };
         for (number, record) in records.iter().enumerate() {
-            if let Err(error) = self.make(run, number, record, &mut prepared, &mut written).await {
+            if let Err(error) = self.make(run, number, record, &mut prepared).await {
                 // What cannot be taken away now is left to the reaper.
-                let _ = prepared.release();
-                return Err(error);
+                let _ = tokio::task::spawn_blocking(move || prepared.release()).await;
+                let path = record.path.clone();
+                return Err(MountError::At { path, source: Box::new(error) });
             }
         }
         Ok(prepared)
@@ -85,28 +103,54 @@ impl Mounts {
     /// Looks after what a run has mounted, for a sandbox that was found again.
     ///
     /// # Errors
-    /// If it is not there any more.
-    pub fn adopt(&self, run: RunId) -> Result<Prepared, MountError> {
-        let folder = self.hold(run)?;
-        folder.adopt();
-        for mounted in folder.read() {
-            if let Some(serving) = mounted.process
-                && !serving.lives()
-            {
-                let gone = std::io::Error::other("what served it has ended");
-                return Err(MountError::folder("use", &mounted.folder)(gone));
-            }
+    /// If it is not there any more, or somebody else has a folder that was locked.
+    pub async fn adopt(&self, run: RunId, records: &[MountRecord]) -> Result<Prepared, MountError> {
+        let folder = self.hold(run).await?;
+        let written = folder.read();
+        if let Some(record) = records.get(written.len()) {
+            return Err(MountError::Ended { path: record.path.clone() });
         }
-        Ok(Prepared { folder, mounts: Vec::new(), _locks: Vec::new() })
+        let mut prepared = Prepared { folder, mounts: Vec::new(), written, _locks: Vec::new() };
+        if let Some(broken) = prepared.broken() {
+            return Err(broken);
+        }
+        for name in prepared.written.iter().filter_map(|mounted| mounted.lock.as_deref()) {
+            prepared._locks.push(self.shared(run).lock_again(name).await?);
+        }
+        prepared.folder.adopt();
+        Ok(prepared)
     }
 
-    fn hold(&self, run: RunId) -> Result<RunFolder, MountError> {
+    /// Takes away what a run had mounted, whose sandbox is gone, as [`Prepared::release`] does.
+    ///
+    /// # Errors
+    /// If something is still there, or not uploaded yet; the reaper tries again.
+    pub async fn forget(&self, run: RunId) -> Result<(), MountError> {
+        let folder = self.hold(run).await?;
+        let path = folder.path.clone();
+        let cleared = tokio::task::spawn_blocking(move || folder.clear(UPLOADED_WITHIN)).await;
+        let cleared = cleared.map_err(io::Error::other).and_then(|cleared| cleared);
+        cleared.map_err(MountError::folder("clear", &path))
+    }
+
+    /// The folder of a run, which somebody may be about to take away.
+    async fn hold(&self, run: RunId) -> Result<RunFolder, MountError> {
         let path = self.options.folder.join(run.to_string());
-        let held = RunFolder::hold(&path).map_err(MountError::folder("use", &path))?;
-        held.ok_or_else(|| {
-            let busy = std::io::Error::other("another process looks after this run's mounts");
-            MountError::folder("use", &path)(busy)
-        })
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < HELD_WITHIN {
+            let held = RunFolder::hold(&path).map_err(MountError::folder("use", &path))?;
+            if let Some(held) = held {
+                return Ok(held);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let busy = io::Error::other("another process looks after this run's mounts");
+        Err(MountError::folder("use", &path)(busy))
+    }
+
+    fn shared(&self, run: RunId) -> SharedFolders<'_> {
+        let MountsOptions { folder, shared, orphan_grace, .. } = &self.options;
+        SharedFolders { all: shared, runs: folder, grace: *orphan_grace, run: run.to_string() }
     }
 
     async fn make(
@@ -115,29 +159,33 @@ impl Mounts {
         number: usize,
         record: &MountRecord,
         prepared: &mut Prepared,
-        written: &mut Vec<Mounted>,
     ) -> Result<(), MountError> {
         let own = prepared.folder.path.join(number.to_string());
         let data = own.join("data");
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&data);
         made.map_err(MountError::folder("make", &data))?;
-        let (folder, process, owned) = match &record.source {
+        let target = record.path.clone();
+        let mut mounted =
+            Mounted { target, folder: data.clone(), process: None, written: None, lock: None };
+        let mut owned = false;
+        match &record.source {
             MountSource::Remote(remote) => {
                 let configured = Configured::write(&own, remote, &self.options.credentials).await?;
-                let pid = configured.mount(&data, record.read_only).await?;
-                (data, Serving::of(pid), false)
+                mounted.process = Serving::of(configured.mount(&data, record.read_only).await?);
+                mounted.written = (!record.read_only).then_some(configured.remote);
             }
             MountSource::Shared { name, sharing } => {
-                let all = &self.options.shared;
-                let shared = shared::take(all, name, sharing, &run.to_string(), &data).await?;
+                let shared = self.shared(run).take(name, sharing, &data).await?;
+                mounted.folder = shared.folder;
+                mounted.lock = shared.lock.is_some().then(|| name.clone());
                 prepared._locks.extend(shared.lock);
-                (shared.folder, None, sharing != "read_only")
+                owned = sharing != "read_only";
             }
-        };
-        written.push(Mounted { folder: folder.clone(), process });
-        // What stays (a shared folder) is no mount: taking it away does nothing to it.
-        let record_path = &prepared.folder.path;
-        prepared.folder.write(written).map_err(MountError::folder("write", record_path))?;
+        }
+        let folder = mounted.folder.clone();
+        prepared.written.push(mounted);
+        let written = prepared.folder.write(&prepared.written);
+        written.map_err(MountError::folder("write", &prepared.folder.path))?;
         prepared.mounts.push(FolderMount {
             source: folder,
             target: PathBuf::from(&record.path),
@@ -147,22 +195,23 @@ impl Mounts {
         Ok(())
     }
 
-    /// Takes away what runs had mounted that nobody has looked after for longer than `grace`. The
-    /// count begins with the first call that finds it so. Answers how many runs there were. Blocks.
+    /// Takes away what runs had mounted that nobody has looked after for longer than their
+    /// sandboxes live then. The count begins with the first call that finds it so. Answers how many
+    /// runs there were. Blocks.
     ///
     /// # Errors
     /// If the folder cannot be read.
-    pub fn reap(&self, grace: Duration) -> Result<usize, MountError> {
+    pub fn reap(&self) -> Result<usize, MountError> {
         let failed = || MountError::folder("read", &self.options.folder);
         let runs = match fs::read_dir(&self.options.folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             runs => runs.map_err(failed())?,
         };
         let mut removed = 0;
         for run in runs {
             let path = run.map_err(failed())?.path();
             // What cannot be taken away now is tried again in the next pass.
-            if reap_one(&path, grace).unwrap_or(false) {
+            if reap_one(&path, self.options.orphan_grace).unwrap_or(false) {
                 removed += 1;
             }
         }
@@ -170,12 +219,12 @@ impl Mounts {
     }
 }
 
-fn reap_one(path: &Path, grace: Duration) -> std::io::Result<bool> {
+fn reap_one(path: &Path, grace: Duration) -> io::Result<bool> {
     let Some(folder) = RunFolder::hold(path)? else { return Ok(false) };
     if folder.orphaned_for()? < grace {
         return Ok(false);
     }
-    folder.clear()?;
+    folder.clear(REAPED_WITHIN)?;
     Ok(true)
 }
 
@@ -190,8 +239,23 @@ impl Mounter for Mounts {
         Ok(Box::new(prepared))
     }
 
-    async fn adopt(&self, run: RunId) -> Result<Box<dyn HeldMounts>, SandboxError> {
-        Ok(Box::new(Self::adopt(self, run).map_err(setup)?))
+    async fn adopt(
+        &self,
+        run: RunId,
+        records: &[MountRecord],
+    ) -> Result<Box<dyn HeldMounts>, SandboxError> {
+        Ok(Box::new(Self::adopt(self, run, records).await.map_err(setup)?))
+    }
+
+    async fn forget(&self, run: RunId) -> Result<(), SandboxError> {
+        Self::forget(self, run).await.map_err(left)
+    }
+}
+
+fn left(error: MountError) -> SandboxError {
+    SandboxError::Setup {
+        step: "take away what it had mounted".to_owned(),
+        message: error.to_string(),
     }
 }
 
@@ -207,9 +271,12 @@ impl HeldMounts for Prepared {
         &self.mounts
     }
 
-    fn release(self: Box<Self>) {
-        // The reaper tries again.
-        let _ = Self::release(*self);
+    fn broken(&self) -> Option<String> {
+        Self::broken(self).map(|error| error.to_string())
+    }
+
+    fn release(self: Box<Self>) -> Result<(), SandboxError> {
+        Self::release(*self).map_err(left)
     }
 }
 

@@ -1,5 +1,8 @@
 //! Rclone, told by a configuration file that only the caller can read.
 
+mod passwords;
+
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -23,14 +26,17 @@ const SAID: u64 = 2000;
 /// Where programs are looked for: not where the caller's environment says.
 const PROGRAMS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// How long it waits for a connection, and for what comes through one.
+const WAITS: [&str; 4] = ["--contimeout", "10s", "--timeout", "60s"];
 /// The name of the only remote in a configuration.
 const REMOTE: &str = "moat";
+const CONFIGURATION: &str = "rclone.conf";
 
 fn find(name: &str) -> Option<PathBuf> {
     PROGRAMS.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
 }
 
-fn program() -> Result<PathBuf, MountError> {
+pub(crate) fn program() -> Result<PathBuf, MountError> {
     find("rclone").ok_or(MountError::Missing {
         program: "rclone",
         needs: "storage elsewhere is reached with it",
@@ -43,6 +49,21 @@ pub(crate) fn unmounter() -> Option<PathBuf> {
     find("fusermount3").or_else(|| find("fusermount"))
 }
 
+/// What this host can do with storage elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountsStatus {
+    /// Whether entries can be copied; if not, why, and what to do about it.
+    pub copies: Result<(), String>,
+    /// The same of mounting them.
+    pub mounts: Result<(), String>,
+}
+
+/// Looks what this host can do with storage elsewhere. Starts nothing.
+pub fn status() -> MountsStatus {
+    let text = |error: MountError| error.to_string();
+    MountsStatus { copies: program().map(drop).map_err(text), mounts: can_mount().map_err(text) }
+}
+
 /// Whether this host can mount.
 pub(crate) fn can_mount() -> Result<(), MountError> {
     program()?;
@@ -53,7 +74,45 @@ pub(crate) fn can_mount() -> Result<(), MountError> {
             install: "Debian: apt-get install fuse3",
         });
     }
-    if Path::new("/dev/fuse").exists() { Ok(()) } else { Err(MountError::NoFuse) }
+    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    device.map_err(|source| MountError::NoFuse { source })?;
+    if rustix::process::geteuid().is_root() || lets_others_see() {
+        return Ok(());
+    }
+    Err(MountError::NotForOthers)
+}
+
+/// Whether what ordinary users mount may be seen by other users, as those of their sandboxes are.
+fn lets_others_see() -> bool {
+    let text = std::fs::read_to_string("/etc/fuse.conf").unwrap_or_default();
+    text.lines().any(|line| line.trim() == "user_allow_other")
+}
+
+/// What an rclone whose folder is `own` finds in its environment.
+pub(crate) fn environment(own: &Path) -> [(&'static str, OsString); 4] {
+    [
+        ("PATH", PROGRAMS.join(":").into()),
+        ("HOME", own.into()),
+        ("RCLONE_CONFIG", own.join(CONFIGURATION).into()),
+        ("RCLONE_CACHE_DIR", own.join("cache").into()),
+    ]
+}
+
+/// How rclone is told to mount.
+pub(crate) fn mount_arguments(remote: &str, at: &Path, read_only: bool) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> =
+        ["mount", "--vfs-cache-mode", "writes"].map(Into::into).into();
+    // What was written is uploaded this long after it was closed, and seen this late if it changed there.
+    arguments.extend(["--vfs-write-back", "1s", "--dir-cache-time", "10s"].map(Into::into));
+    // Users of the sandbox are others than the caller, also where the caller is no root and the host
+    // lends him ids.
+    arguments.extend(["--umask", "000", "--allow-other"].map(Into::into));
+    arguments.extend(WAITS.map(Into::into));
+    if read_only {
+        arguments.push("--read-only".into());
+    }
+    arguments.extend(["--".into(), remote.into(), at.into()]);
+    arguments
 }
 
 /// A remote with the values of its secrets, in a folder of its own.
@@ -61,7 +120,7 @@ pub(crate) struct Configured {
     folder: PathBuf,
     secrets: Vec<Secret>,
     /// What rclone is given: the remote's name and the path.
-    remote: String,
+    pub(crate) remote: String,
     /// The same for people.
     shown: String,
 }
@@ -78,16 +137,21 @@ impl Configured {
             let _ = writeln!(text, "{} = {}", one_line(name), one_line(value));
         }
         let mut secrets = Vec::new();
+        let passwords = passwords::of(folder, remote).await?;
         for (option, name) in &remote.secrets {
             let failed = |reason: String| MountError::Credential { name: name.clone(), reason };
             let source = credentials.0.as_ref();
             let source = source.ok_or_else(|| failed("nothing here reads credentials".into()))?;
             let value = source.read(name).await.map_err(failed)?;
-            let packed = pack(value.expose()).map_err(failed)?;
+            let mut packed = pack(value.expose()).map_err(failed)?;
+            if passwords.contains(option) {
+                packed = passwords::obscured(folder, &value).await.map_err(failed)?;
+                secrets.push(Secret::new(&*packed));
+            }
             let _ = writeln!(text, "{} = {packed}", one_line(option));
             secrets.push(value);
         }
-        let path = folder.join("rclone.conf");
+        let path = folder.join(CONFIGURATION);
         let write = || -> io::Result<()> {
             let mut file =
                 File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
@@ -103,16 +167,7 @@ impl Configured {
     }
 
     fn command(&self) -> Result<Command, MountError> {
-        let mut command = Command::new(program()?);
-        command
-            .env_clear()
-            .env("PATH", PROGRAMS.join(":"))
-            .env("HOME", &self.folder)
-            .env("RCLONE_CONFIG", self.folder.join("rclone.conf"))
-            .env("RCLONE_CACHE_DIR", self.folder.join("cache"))
-            .current_dir(&self.folder)
-            .stdin(Stdio::null());
-        Ok(command)
+        command(&self.folder)
     }
 
     fn log(&self) -> Result<File, MountError> {
@@ -139,29 +194,37 @@ impl Configured {
         if said.is_empty() { "it said nothing".to_owned() } else { said.to_owned() }
     }
 
+    fn failed(&self, message: String) -> MountError {
+        MountError::Rclone { remote: self.shown.clone(), message }
+    }
+
     /// Copies everything into a folder.
     pub(crate) async fn copy(&self, into: &Path) -> Result<(), MountError> {
+        // What cannot be reached is said soon, not after all that is tried while copying.
+        self.is_reachable().await?;
         let log = self.log()?;
         let mut command = self.command()?;
         command
-            .args(["copy", "--retries", "2", "--create-empty-src-dirs", "--transfers", "8"])
-            .args(["--contimeout", "10s", "--", &self.remote])
+            .args(["copy", "--retries", "2", "--low-level-retries", "3"])
+            .args(["--create-empty-src-dirs", "--transfers", "8"])
+            .args(WAITS)
+            .args(["--", &self.remote])
             .arg(into)
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(true);
-        let failed = |message: String| MountError::Rclone { remote: self.shown.clone(), message };
-        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let mut child = command.spawn().map_err(|error| self.failed(error.to_string()))?;
         match tokio::time::timeout(COPIED_WITHIN, child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(_)) => Err(failed(self.said())),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(MountError::Late {
-                remote: self.shown.clone(),
-                seconds: COPIED_WITHIN.as_secs(),
-                message: "copying was given up".to_owned(),
-            }),
+            Ok(Ok(_)) => Err(self.failed(self.said())),
+            Ok(Err(error)) => Err(self.failed(error.to_string())),
+            Err(_) => Err(self.late("was not copied", COPIED_WITHIN)),
         }
+    }
+
+    fn late(&self, what: &'static str, within: Duration) -> MountError {
+        let (remote, seconds) = (self.shown.clone(), within.as_secs());
+        MountError::Late { remote, what, seconds, message: self.said() }
     }
 
     /// Mounts it, and waits until it is there. What runs then goes on when this process ends.
@@ -170,19 +233,10 @@ impl Configured {
         self.is_reachable().await?;
         let log = self.log()?;
         let mut command = self.command()?;
-        command.args(["mount", "--vfs-cache-mode", "writes", "--dir-cache-time", "10s"]);
-        command.args(["--umask", "000", "--contimeout", "10s"]);
-        if rustix::process::geteuid().is_root() {
-            // The sandbox's user is another one than the caller.
-            command.arg("--allow-other");
-        }
-        if read_only {
-            command.arg("--read-only");
-        }
-        command.args(["--", &self.remote]).arg(at).stdout(Stdio::null()).stderr(log);
+        command.args(mount_arguments(&self.remote, at, read_only));
+        command.stdout(Stdio::null()).stderr(log);
         command.process_group(0);
-        let failed = |message: String| MountError::Rclone { remote: self.shown.clone(), message };
-        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let mut child = command.spawn().map_err(|error| self.failed(error.to_string()))?;
         let pid = child.id().unwrap_or_default();
         match tokio::time::timeout(MOUNTED_WITHIN, self.until_mounted(&mut child, at)).await {
             Ok(Ok(())) => {
@@ -190,13 +244,11 @@ impl Configured {
                 tokio::spawn(async move { child.wait().await });
                 Ok(pid)
             }
-            Ok(Err(())) => Err(failed(self.said())),
+            Ok(Err(())) => Err(self.failed(self.said())),
             Err(_) => {
                 let _ = child.kill().await;
-                crate::record::unmount(at);
-                let remote = self.shown.clone();
-                let (seconds, message) = (MOUNTED_WITHIN.as_secs(), self.said());
-                Err(MountError::Late { remote, seconds, message })
+                crate::table::unmount(at);
+                Err(self.late("was not mounted", MOUNTED_WITHIN))
             }
         }
     }
@@ -208,19 +260,18 @@ impl Configured {
         let mut command = self.command()?;
         command
             .args(["lsf", "--max-depth", "1", "--retries", "1", "--low-level-retries", "2"])
-            .args(["--contimeout", "10s", "--", &self.remote])
+            .args(WAITS)
+            .args(["--", &self.remote])
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(true);
-        let failed = |message: String| MountError::Rclone { remote: self.shown.clone(), message };
-        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let mut child = command.spawn().map_err(|error| self.failed(error.to_string()))?;
         match tokio::time::timeout(MOUNTED_WITHIN, child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(_) => Err(failed(self.said())),
+            Ok(_) => Err(self.failed(self.said())),
             Err(_) => {
-                let remote = self.shown.clone();
-                let (seconds, message) = (MOUNTED_WITHIN.as_secs(), self.said());
-                Err(MountError::Late { remote, seconds, message })
+                let _ = child.kill().await;
+                Err(self.late("did not answer", MOUNTED_WITHIN))
             }
         }
     }
@@ -230,12 +281,19 @@ impl Configured {
             if child.try_wait().is_ok_and(|ended| ended.is_some()) {
                 return Err(());
             }
-            if crate::record::is_mounted(at) {
+            if crate::table::is_mounted(at) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Rclone, with nothing of this process's environment.
+fn command(own: &Path) -> Result<Command, MountError> {
+    let mut command = Command::new(program()?);
+    command.env_clear().envs(environment(own)).current_dir(own).stdin(Stdio::null());
+    Ok(command)
 }
 
 /// A value of a configuration stands in one line; what has more was refused before.

@@ -17,6 +17,8 @@ pub(super) struct Made {
     pub(super) live: Live,
     pub(super) snapshot: Option<SnapshotId>,
     pub(super) took_ms: u64,
+    /// Why there is no workspace that it lies over, if there was to be one.
+    pub(super) not_kept: Option<String>,
 }
 
 /// What a sandbox is made from.
@@ -41,10 +43,10 @@ impl Plan {
             outfit::spec(parts, self.run, self.epoch, settings, &self.environment, network).await?;
         let mounts = outfit::mounts(parts, self.run, settings).await?;
         match self.make_with(spec, mounts.as_deref(), network).await {
-            Ok(live) => {
+            Ok((live, not_kept)) => {
                 let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let live = Live { mounts, ..live };
-                Ok(Made { live, snapshot: self.snapshot, took_ms })
+                Ok(Made { live, snapshot: self.snapshot, took_ms, not_kept })
             }
             Err(error) => {
                 if let Some(mounts) = mounts {
@@ -60,23 +62,25 @@ impl Plan {
         mut spec: SandboxSpec,
         mounts: Option<&dyn HeldMounts>,
         network: Option<&PreparedNetwork>,
-    ) -> Result<Live, ComputeError> {
+    ) -> Result<(Live, Option<String>), ComputeError> {
         spec.mounts = mounts.map(|held| held.mounts().to_vec()).unwrap_or_default();
         let skip = outfit::skip(&self.settings);
         let Some(snapshot) = self.snapshot else {
-            return self.make_filled(&spec, skip, None, network).await;
+            return Ok((self.make_filled(&spec, skip, None, network).await?, None));
         };
         let filling = Filling::plan(self.wanted(&spec, &skip, snapshot)).await?;
         spec.base = filling.base_snapshot();
         let over = spec.base.is_some();
+        let not_kept = filling.not_kept().map(str::to_owned);
         match self.make_filled(&spec, skip.clone(), Some(filling), network).await {
             // What is kept is a cache: it is done again without it.
-            Err(_) if over => {
+            Err(error) if over => {
                 spec.base = None;
                 let filling = Filling::load(self.wanted(&spec, &skip, snapshot)).await?;
-                self.make_filled(&spec, skip.clone(), Some(filling), network).await
+                let live = self.make_filled(&spec, skip.clone(), Some(filling), network).await?;
+                Ok((live, Some(error.to_string())))
             }
-            made => made,
+            made => Ok((made?, not_kept)),
         }
     }
 

@@ -56,9 +56,22 @@ pub(super) async fn adopt_mounts(
     settings: &SandboxSettings,
 ) -> Result<Option<Box<dyn HeldMounts>>, ComputeError> {
     match mounter(parts, settings)? {
-        Some(mounter) => Ok(Some(mounter.adopt(run).await?)),
+        Some(mounter) => {
+            let adopted = mounter.adopt(run, &settings.mounts).await;
+            Ok(Some(adopted.map_err(ComputeError::Mounts)?))
+        }
         None => Ok(None),
     }
+}
+
+/// Takes away what the run had mounted, whose sandbox was ended. Answers what is left.
+pub(crate) async fn forget_mounts(
+    parts: &HarnessParts,
+    run: RunId,
+    settings: &SandboxSettings,
+) -> Option<String> {
+    let mounter = mounter(parts, settings).ok().flatten()?;
+    mounter.forget(run).await.err().map(|error| error.to_string())
 }
 
 fn mounter<'a>(

@@ -384,10 +384,19 @@ impl Driver {
     /// lives on for its grace.
     pub(super) async fn let_go_of_sandbox(&mut self) {
         let over = self.state.is_over();
+        let was_live = self.compute.as_ref().is_some_and(Compute::is_live);
+        let mut left = None;
         if let Some(compute) = self.compute.take() {
-            compute.let_go(over).await;
-        } else if let (true, Some(sandbox)) = (over, self.state.sandbox()) {
+            left = compute.let_go(over).await;
+        }
+        if let (true, false, Some(sandbox)) = (over, was_live, self.state.sandbox()) {
+            // One that an earlier process had, and nobody needed since.
             compute::end(&self.parts, sandbox).await;
+            let settings = self.state.sandbox_settings();
+            left = left.or(compute::forget_mounts(&self.parts, self.run, settings).await);
+        }
+        if let Some(left) = left {
+            self.observer.left(&left);
         }
         if let (true, Some(network)) = (over, &self.parts.network) {
             // What is left is sealed and trusted by nobody; erasing the run tries again.

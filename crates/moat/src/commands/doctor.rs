@@ -1,6 +1,7 @@
 //! `doctor`: what this host can fence, and what to do about what it cannot.
 
 mod engine;
+mod storage;
 
 use std::io::Write as _;
 
@@ -37,6 +38,7 @@ pub(crate) async fn doctor(global: &Global, args: &DoctorArgs) -> anyhow::Result
             "users": users_row(&users),
             "keeps_workspaces": matches!(workspaces, KeptWorkspaces::Kept { .. }),
             "workspaces": workspaces_row(&workspaces),
+            "storage": storage::row(),
             "docker": engine.as_ref().map(engine::Engine::row),
             "toolchains": toolchains, "data_dir": home.data, "config_dir": home.config,
         });
@@ -47,6 +49,7 @@ pub(crate) async fn doctor(global: &Global, args: &DoctorArgs) -> anyhow::Result
         print_limits(&mut out, &limits)?;
         print_users(&mut out, &users)?;
         print_workspaces(&mut out, &workspaces)?;
+        storage::print(&mut out)?;
         let found = if toolchains.is_empty() { "none".to_owned() } else { toolchains.join(", ") };
         writeln!(out, "\ntoolchains of your home that sandboxes see: {found}")?;
         if let Some(engine) = &engine {

@@ -244,7 +244,7 @@ fn note_in_words(name: &str) -> String {
         "commands_are_root" => "commands are root of the sandbox, with some capabilities in it",
         "one_owner" => "all files of the image belong to the sandbox's one user",
         "owners_hidden" => "files of the image belong to nobody inside",
-        other => return escape(other),
+        other => return crate::view::not_kept(other).unwrap_or_else(|| escape(other)),
     }
     .to_owned()
 }

@@ -21,6 +21,10 @@ impl Observer for JsonLines {
         }
         print_line(&event_line(event, now()));
     }
+
+    fn left(&self, what: &str) {
+        print_line(&json!({ "v": 1, "type": "warning", "message": what }));
+    }
 }
 
 /// An event as an object.

@@ -79,9 +79,21 @@ impl Drop for Live {
     }
 }
 
+/// What a person should know about a sandbox whose forks will take longer.
+pub(crate) fn not_kept(note: &str) -> Option<String> {
+    let reason = note.strip_prefix("workspace_not_kept: ")?;
+    Some(format!("its workspace is not kept for forks: {}", one_line(reason, 400)))
+}
+
 impl Observer for Live {
     fn event(&self, event: &Event) {
         self.lock().event(event);
+    }
+
+    fn left(&self, what: &str) {
+        let mut state = self.lock();
+        let style = state.style;
+        state.line(&style.note(&one_line(what, 1000)));
     }
 
     fn delta(&self, turn: u32, attempt: u32, delta: &Delta) {
@@ -128,6 +140,11 @@ impl State {
                 self.line(
                     &style.note(&format!("the sandbox is gone ({})", one_line(&lost.reason, 200))),
                 );
+            }
+            EventBody::SandboxAttached(attached) => {
+                for note in attached.notes.iter().filter_map(|note| not_kept(note)) {
+                    self.line(&style.note(&note));
+                }
             }
             EventBody::SandboxRehydrated(again) => {
                 let took = duration(Duration::from_millis(again.duration_ms));

@@ -36,6 +36,7 @@ pub struct Filling {
     pub(super) snapshot: SnapshotId,
     pub(super) seed: Option<SnapshotId>,
     pub(super) how: How,
+    pub(super) not_kept: Option<String>,
 }
 
 /// How it comes to hold that.
@@ -59,7 +60,11 @@ impl Filling {
         let whole = Self::load(wanted).await?;
         match &whole.how {
             How::Whole(tree) if is_large(&tree.workspace) => {
-                Ok(Self::kept(wanted, bases).await?.unwrap_or(whole))
+                match Self::kept(wanted, bases).await? {
+                    Keeping::Kept(over) => Ok(Self::of(wanted, *over)),
+                    Keeping::Left => Ok(whole),
+                    Keeping::Failed(reason) => Ok(Self { not_kept: Some(reason), ..whole }),
+                }
             }
             _ => Ok(whole),
         }
@@ -68,12 +73,20 @@ impl Filling {
     /// Reads what the sandbox is to hold. It is to be filled whole.
     pub async fn load(wanted: Wanted<'_>) -> Result<Self, RestoreError> {
         let tree = whole(wanted.snapshots, wanted.snapshot, wanted.seed).await?;
-        Ok(Self { snapshot: wanted.snapshot, seed: wanted.seed, how: How::Whole(tree) })
+        Ok(Self::new(wanted, How::Whole(tree)))
     }
 
     fn of(wanted: Wanted<'_>, over: Over) -> Self {
-        let how = How::Over(Box::new(over));
-        Self { snapshot: wanted.snapshot, seed: wanted.seed, how }
+        Self::new(wanted, How::Over(Box::new(over)))
+    }
+
+    fn new(wanted: Wanted<'_>, how: How) -> Self {
+        Self { snapshot: wanted.snapshot, seed: wanted.seed, how, not_kept: None }
+    }
+
+    /// Why the workspace could not be kept for others to lie over, if that was tried.
+    pub fn not_kept(&self) -> Option<&str> {
+        self.not_kept.as_deref()
     }
 
     /// What [`SandboxSpec::base`] is to be.
@@ -85,24 +98,33 @@ impl Filling {
     }
 
     /// Has the workspace kept first, unless somebody just did.
-    async fn kept(wanted: Wanted<'_>, bases: &dyn Bases) -> Result<Option<Self>, RestoreError> {
+    async fn kept(wanted: Wanted<'_>, bases: &dyn Bases) -> Result<Keeping, RestoreError> {
         // What is left out of checkpoints is put over it each time.
         let own = wanted.snapshots.load_root(wanted.snapshot, RootName::Workspace).await?;
         if !is_large(&own) {
-            return Ok(None);
+            return Ok(Keeping::Left);
         }
-        let Some(_turn) = bases.turn().await else { return Ok(None) };
+        let Some(_turn) = bases.turn().await else { return Ok(Keeping::Left) };
         if let Some(over) = Over::near(wanted, bases).await {
-            return Ok(Some(Self::of(wanted, over)));
+            return Ok(Keeping::Kept(Box::new(over)));
         }
         match Over::make(wanted, bases, own).await {
-            Ok(over) => Ok(Some(Self::of(wanted, over))),
+            Ok(over) => Ok(Keeping::Kept(Box::new(over))),
             Err(error) => {
-                bases.failed(error.to_string()).await;
-                Ok(None)
+                let reason = error.to_string();
+                bases.failed(reason.clone()).await;
+                Ok(Keeping::Failed(reason))
             }
         }
     }
+}
+
+/// What came of keeping a workspace.
+enum Keeping {
+    Kept(Box<Over>),
+    /// It is too small, or somebody else is at it.
+    Left,
+    Failed(String),
 }
 
 /// A snapshot's tree, with the files of `seed` in its workspace.

@@ -30,7 +30,7 @@ impl Checkpointer {
     /// fails the restore.
     pub async fn restore(&mut self, snapshot: SnapshotId) -> Result<(), RestoreError> {
         let how = How::Whole(self.snapshots.load(snapshot).await?);
-        self.fill_from(Filling { snapshot, seed: None, how }, None).await
+        self.fill_from(Filling { snapshot, seed: None, how, not_kept: None }, None).await
     }
 
     /// Fills a sandbox that was made for this, which lies over what it says that it does
@@ -43,7 +43,7 @@ impl Checkpointer {
         self.memory = Memory::default();
         self.last = None;
         self.resting = None;
-        let Filling { snapshot, seed, how } = filling;
+        let Filling { snapshot, seed, how, .. } = filling;
         let tree = match (how, over) {
             (How::Over(planned), Some(over)) if planned.base == over => {
                 return self.fill_over(snapshot, *planned).await;

@@ -84,8 +84,19 @@ pub trait Mounter: Send + Sync {
         records: &[MountRecord],
     ) -> Result<Box<dyn HeldMounts>, SandboxError>;
 
-    /// Looks after those of a sandbox that was found again.
-    async fn adopt(&self, run: RunId) -> Result<Box<dyn HeldMounts>, SandboxError>;
+    /// Looks after those of a sandbox that was found again. An error if one of them is not there any
+    /// more, or somebody else's by now.
+    async fn adopt(
+        &self,
+        run: RunId,
+        records: &[MountRecord],
+    ) -> Result<Box<dyn HeldMounts>, SandboxError>;
+
+    /// Takes away what a run had mounted, whose sandbox is gone, as [`HeldMounts::release`] does.
+    ///
+    /// # Errors
+    /// If something is left, and what.
+    async fn forget(&self, run: RunId) -> Result<(), SandboxError>;
 }
 
 /// What a run has mounted. While it lives, nobody takes that away.
@@ -93,8 +104,15 @@ pub trait HeldMounts: Send + Sync {
     /// What the provider is to show; empty for those that were adopted.
     fn mounts(&self) -> &[FolderMount];
 
-    /// Takes it away, since the sandbox is gone. What cannot be is left to the reaper. Blocks.
-    fn release(self: Box<Self>);
+    /// Why one of them cannot be used any more, if that is so.
+    fn broken(&self) -> Option<String>;
+
+    /// Takes it away, since the sandbox is gone, once what was written there is where it belongs.
+    /// What cannot be is left to the reaper. Blocks.
+    ///
+    /// # Errors
+    /// If something is left, and what.
+    fn release(self: Box<Self>) -> Result<(), SandboxError>;
 }
 
 /// What the processes of a sandbox see as `/`.

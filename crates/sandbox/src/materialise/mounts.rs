@@ -233,12 +233,31 @@ fn azure(mount: &AzureBlobMount) -> Result<RemoteRecord, String> {
     if mount.account_key.is_some() && mount.sas_url.is_some() {
         return Err("has a key and a signed address; give one of them".to_owned());
     }
+    let endpoint = mount.endpoint.as_deref().map(|given| azure_host(given, &mount.account));
     Settings::default()
         .set("account", Some(&mount.account))
-        .set("endpoint", mount.endpoint.as_deref())
+        .set("endpoint", endpoint.transpose()?.as_deref())
         .secret("key", mount.account_key.as_ref())
         .secret("sas_url", mount.sas_url.as_ref())
         .at("azureblob", &mount.container, mount.prefix.as_deref())
+}
+
+/// Rclone puts the account before the host, and speaks TLS; another form of an address would become a
+/// host that is none.
+fn azure_host(given: &str, account: &str) -> Result<String, String> {
+    let host = given.strip_prefix("https://").unwrap_or(given).trim_end_matches('/');
+    let host = host.strip_prefix(&format!("{account}.")).unwrap_or(host);
+    let is_host = !host.is_empty()
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:".contains(&b))
+        && host.split(':').next().is_some_and(|name| name.parse::<std::net::Ipv4Addr>().is_err());
+    if is_host {
+        return Ok(host.to_owned());
+    }
+    Err(format!(
+        "has the `endpoint` `{}`; with a key that is a host, which has the account before it and is \
+         reached by https (`https://{account}.HOST`); any other address is given as a `sas_url`",
+        given.escape_debug()
+    ))
 }
 
 fn rclone(mount: &RcloneMount) -> Result<RemoteRecord, String> {
