@@ -7,9 +7,7 @@ use moat_core::Retryable;
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// A program is missing.
-    #[error(
-        "`{program}` is not installed, and {needs}: install it ({install}), or use `strategy: copy`"
-    )]
+    #[error("`{program}` is not installed, and {needs}: install it ({install})")]
     Missing {
         /// Which.
         program: &'static str,

@@ -71,7 +71,7 @@ pub(crate) fn can_mount() -> Result<(), MountError> {
         return Err(MountError::Missing {
             program: "fusermount3",
             needs: "mounts are made with it",
-            install: "Debian: apt-get install fuse3",
+            install: "Debian: apt-get install fuse3; `strategy: copy` works without",
         });
     }
     let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");

@@ -141,5 +141,5 @@ fn orphaned_for(path: &Path) -> io::Result<Option<Duration>> {
 /// Whether a run whose harness is gone may still have a sandbox that writes to this shared folder.
 pub(crate) fn may_still_use(path: &Path, shared: &str, grace: Duration) -> bool {
     let has = read(path).iter().any(|mounted| mounted.lock.as_deref() == Some(shared));
-    has && !orphaned_for(path).ok().flatten().is_some_and(|since| since >= grace)
+    has && orphaned_for(path).ok().flatten().is_none_or(|since| since < grace)
 }

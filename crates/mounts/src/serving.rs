@@ -156,14 +156,11 @@ fn each_waiting(own: &Path, enough: &mut dyn FnMut(&Path) -> bool) {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => folders.push(path),
-                Ok(kind) if kind.is_file() => {
-                    if !is_uploaded(&path) && enough(&path) {
-                        return;
-                    }
-                }
-                _ => {}
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_file() && !is_uploaded(&path) && enough(&path) {
+                return;
             }
         }
     }

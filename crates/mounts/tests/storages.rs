@@ -130,7 +130,8 @@ async fn a_killed_harness_or_rclone_loses_nothing() {
     drop(open);
     let error = long.adopt(run, &records).await.unwrap_err();
     assert!(error.to_string().contains("`/workspace/data` has ended"), "{error}");
-    assert_eq!(over.reap().unwrap(), 1);
+    let there = lab::until(|| over.reap().unwrap() == 1).await;
+    assert!(there, "it is taken away when it is uploaded");
     let place = storage.folder.path().join("in/b.txt");
     assert_eq!(fs::read_to_string(place).unwrap(), "written");
     assert!(!mounted_below(folder.path()) && rclone_of(folder.path()).is_empty());

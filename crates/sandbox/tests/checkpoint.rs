@@ -5,6 +5,8 @@
 mod bench;
 #[path = "checkpoint/hooked.rs"]
 mod hooked;
+#[path = "checkpoint/kept.rs"]
+mod kept;
 #[path = "checkpoint/random.rs"]
 mod random;
 

@@ -62,11 +62,11 @@ pub(crate) fn mounted_below(folder: &Path) -> bool {
     table.contains(folder.to_str().unwrap())
 }
 
-/// Looks until something is so; `false` after a minute.
+/// Looks until something is so; `false` after three minutes.
 pub(crate) async fn until(mut is_so: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while !is_so() {
-        if began.elapsed() > Duration::from_secs(60) {
+        if began.elapsed() > Duration::from_secs(180) {
             return false;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
