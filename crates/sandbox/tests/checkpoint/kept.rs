@@ -89,12 +89,13 @@ async fn a_workspace_that_cannot_be_kept_says_why() {
     let (turn, noted) = (Mutex::default(), Mutex::default());
     let provider = Full { plain: PlainProvider::new(folder.path()), turn, noted };
     let spec = SandboxSpec::new(RunId::generate(), Epoch(1));
+    let skip = SkipRules::default();
     for (snapshot, is_told) in [(small, false), (large, true)] {
         let filling = Filling::plan(Wanted {
             provider: &provider,
             spec: &spec,
             snapshots: &snapshots,
-            skip: &SkipRules::default(),
+            skip: &skip,
             snapshot,
             seed: None,
             lineage: spec.run,
