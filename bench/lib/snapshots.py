@@ -141,7 +141,7 @@ def rows(bench):
         folder = pathlib.Path(folder)
         own = folder / "moat"
         own.mkdir()
-        text = subprocess.run([str(program("checkpoint")), str(count), str(SIZE), str(CHANGES), str(own)],
+        text = subprocess.run([str(program("checkpoint")), str(count), str(SIZE), str(CHANGES), str(own), "10"],
                               capture_output=True, text=True, check=True).stdout
         took = json.loads(text.splitlines()[-1])
         first, restore = speed(count, took["first_s"]), speed(count, took["restore_s"])

@@ -2,7 +2,8 @@
 //! changes, a restore into another sandbox, and forks. A time counts only once the snapshot is durable,
 //! verified by another process's view of the store, restored, and compared.
 //!
-//! Arguments: files, bytes of each, changes, and the folder for everything. Prints one JSON line.
+//! Arguments: files, bytes of each, changes, the folder for everything, and how often checkpoints after
+//! small changes and forks are taken. Prints one JSON line.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -18,17 +19,15 @@ use moat_sandbox::{Command, Guest, ProcessEvent, Provider as _, Root, Sandbox, S
 use moat_sandbox_local::{LocalOptions, LocalProvider};
 use moat_snapshot::Snapshots;
 
-/// How often the checkpoint after small changes is taken.
-const ROUNDS: usize = 10;
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [files, bytes, changes, folder] = arguments.as_slice() else {
-        return Err("give files, bytes of each, changes, and a folder".into());
+    let [files, bytes, changes, folder, rounds] = arguments.as_slice() else {
+        return Err("give files, bytes of each, changes, a folder, and rounds".into());
     };
     let (files, bytes, changes): (usize, usize, usize) =
         (files.parse()?, bytes.parse()?, changes.parse()?);
+    let rounds: usize = rounds.parse()?;
     let folder = PathBuf::from(folder);
     let provider = LocalProvider::new(LocalOptions::new(folder.join("state")))?;
     let store = folder.join("store");
@@ -50,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut times = Vec::new();
     let mut last = first.snapshot;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         for change in 0..changes {
             let path = place(change * files / changes.max(1));
             let text = format!("changed in round {round}, {change}");
@@ -65,25 +64,30 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         last = report.snapshot;
     }
-    let added = (stored(&store) - first_stored) / ROUNDS as u64;
+    let added = (stored(&store) - first_stored) / rounds.max(1) as u64;
     times.sort_by(f64::total_cmp);
-    open(&store).verify(last).await?;
     let first_peak = peak_kib_since();
+    open(&store).verify(last).await?;
+    // Whoever restores has not taken the checkpoints before.
+    drop((checkpoints, snapshots));
 
     let other = provider.create(&SandboxSpec::new(RunId::generate(), Epoch(1))).await?;
     let mut restored = Checkpointer::new(other.guest(), open(&store), SkipRules::default());
     let start = Instant::now();
     restored.restore(last).await?;
     let restore_took = start.elapsed();
+    let restore_peak = peak_kib_since();
     // Read again whole: the same snapshot, or it did not come back as it was.
     let mut look = Checkpointer::new(other.guest(), open(&store), SkipRules::default());
+    drop(restored);
     if look.checkpoint().await?.snapshot != last {
         return Err("the restored sandbox is not the one that was saved".into());
     }
     provider.destroy(&other.handle()).await?;
     provider.destroy(&sandbox.handle()).await?;
-    let restore_peak = peak_kib_since();
-    let forks = Forks { provider, snapshots: open(&store), lineage: run };
+    drop(look);
+    peak_kib_since();
+    let forks = Forks { provider, snapshots: open(&store), lineage: run, rounds };
     let forked = forks.measure(first.snapshot, last, (files, changes)).await?;
 
     let line = format!(
@@ -93,7 +97,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
          \"restore_peak_kib\":{restore_peak},\"fork_peak_kib\":{}}}",
         first.bytes,
         first_took.as_secs_f64(),
-        times.get(ROUNDS / 2).copied().unwrap_or_default(),
+        times.get(rounds / 2).copied().unwrap_or_default(),
         times.first().copied().unwrap_or_default(),
         restore_took.as_secs_f64(),
         forked.base.as_secs_f64(),
@@ -115,6 +119,7 @@ struct Forks {
     provider: LocalProvider,
     snapshots: Snapshots,
     lineage: RunId,
+    rounds: usize,
 }
 
 /// How long forks took, in milliseconds.
@@ -136,13 +141,13 @@ impl Forks {
         let start = Instant::now();
         let (source, mut checkpoints) = self.fork(first).await?;
         let mut forked = Forked { base: start.elapsed(), quiet: Vec::new(), live: Vec::new() };
-        for _ in 0..ROUNDS {
+        for _ in 0..self.rounds {
             let start = Instant::now();
             let (sandbox, _) = self.fork(last).await?;
             forked.quiet.push(start.elapsed().as_secs_f64() * 1000.0);
             self.check(&*sandbox, last).await?;
         }
-        for round in 0..ROUNDS {
+        for round in 0..self.rounds {
             for change in 0..changes {
                 let path = place(change * files / changes.max(1));
                 let text = format!("forked in round {round}, {change}");
