@@ -23,7 +23,9 @@ use std::collections::BTreeMap;
 
 use moat_core::{Hash, OnUnknown, SandboxSettings, ToolNotFound, ToolRecord};
 use moat_egress::policy::NetworkPolicy;
-use moat_sandbox::manifest::{Accounts, EnvironmentValue, Manifest, ManifestGroup};
+use moat_sandbox::manifest::{
+    Accounts, EnvironmentValue, Manifest, ManifestGroup, is_always_there,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -181,6 +183,7 @@ impl AgentSpec {
         };
         // A user that only a group names is one all the same.
         let members = self.manifest.groups.iter().flat_map(|group| &group.users);
+        let members = members.filter(|user| !is_always_there(&user.name));
         let users = members.chain(&self.manifest.users);
         let mut users: BTreeMap<_, _> = users.map(|user| (user.name.clone(), user.uid)).collect();
         if self.manifest.has_owners() {

@@ -143,17 +143,29 @@ impl Moment {
         })
     }
 
-    /// The calls that can have made the difference at a path: those that say so, else all that
-    /// acted on the sandbox.
-    pub fn makers(&self, path: &Path) -> Vec<&MadeCall> {
-        let says_so =
-            |call: &&MadeCall| call.report.changed.iter().any(|changed| Path::new(changed) == path);
-        let named: Vec<_> = self.calls.iter().filter(says_so).collect();
-        if named.is_empty() { self.calls.iter().collect() } else { named }
+    /// The calls that can have made the difference at a path, or a line of it: those that say so,
+    /// else all that do not say what they changed. A patch says which file it changed; that does
+    /// not make it the one who wrote a line that it does not hold.
+    pub fn makers(&self, path: &Path, line: Option<&str>) -> Vec<&MadeCall> {
+        let says_so = |call: &MadeCall| call.report.changed.iter().any(|at| Path::new(at) == path);
+        let is_silent = |call: &MadeCall| call.report.changed.is_empty();
+        let wrote = |call: &MadeCall| line.is_none_or(|line| call.adds(line));
+        let chosen = |choose: &dyn Fn(&MadeCall) -> bool| -> Vec<&MadeCall> {
+            self.calls.iter().filter(|call| choose(call)).collect()
+        };
+        let named = chosen(&|call| says_so(call) && wrote(call));
+        if named.is_empty() { chosen(&|call| says_so(call) || is_silent(call)) } else { named }
     }
 }
 
 impl MadeCall {
+    /// Whether the call is a patch that adds this line. One that was not written as text may.
+    fn adds(&self, line: &str) -> bool {
+        let Some(patch) = self.item.fields().input else { return true };
+        let mut added = patch.lines().filter_map(|text| text.strip_prefix('+'));
+        added.any(|added| added.trim_end() == line.trim_end())
+    }
+
     /// What the model said before the call, as text: its reasoning where it is readable, and its
     /// messages.
     pub fn said(&self) -> Vec<String> {

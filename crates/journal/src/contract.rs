@@ -65,8 +65,11 @@ pub struct Listed {
     pub created_at: u64,
     /// When its last event was written.
     pub updated_at: u64,
-    /// What the caller last said about it; absent once erased.
+    /// What the caller last said about it; absent once erased, and where it cannot be opened.
     pub index: Option<IndexRow>,
+    /// Whether it was erased. A run whose row cannot be opened was not, and what it needs has to
+    /// stay.
+    pub erased: bool,
     /// Whether some process owns it now.
     pub owned: bool,
 }

@@ -45,7 +45,7 @@ pub(crate) struct Engine {
     /// What snapshots are stored in.
     pub(crate) packs: PackedBlobs,
     /// What this data folder is called where snapshots are stored.
-    pub(crate) user: String,
+    pub(crate) users: Vec<String>,
     pub(crate) colour: Colour,
     pub(crate) quiet: bool,
 }
@@ -58,7 +58,7 @@ impl Engine {
         let tenant = TenantId::local();
         let key = home.tenant_key(&tenant)?;
         let blobs = open_blobs(&home, &key);
-        let OpenSnapshots { snapshots, packs, user } =
+        let OpenSnapshots { snapshots, packs, users } =
             open_snapshots(&home, &config, global.blobs.as_deref(), &key)?;
         let journal = SqliteJournal::open(SqliteOptions {
             data_dir: home.data.clone(),
@@ -69,7 +69,7 @@ impl Engine {
         .with_context(|| format!("cannot open the journal in `{}`", home.data.display()))?;
         let journal: Arc<dyn Journal> = Arc::new(journal);
         let (colour, quiet) = (global.color, global.quiet);
-        Ok(Self { home, config, tenant, journal, blobs, snapshots, packs, user, colour, quiet })
+        Ok(Self { home, config, tenant, journal, blobs, snapshots, packs, users, colour, quiet })
     }
 
     /// All the sandboxes that can be chosen from.

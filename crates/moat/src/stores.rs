@@ -45,7 +45,8 @@ fn old_blobs(home: &Home) -> PathBuf {
 pub(crate) struct OpenSnapshots {
     pub(crate) snapshots: Snapshots,
     pub(crate) packs: PackedBlobs,
-    pub(crate) user: String,
+    /// Names of this data folder among those who store there.
+    pub(crate) users: Vec<String>,
 }
 
 pub(crate) fn open_snapshots(
@@ -55,10 +56,15 @@ pub(crate) fn open_snapshots(
     key: &TenantKey,
 ) -> anyhow::Result<OpenSnapshots> {
     let options = &config.snapshots;
-    let objects = open_objects(home, options, named.or(options.store.as_deref()))?;
-    let user = user_of(home, key);
+    let named = named.or(options.store.as_deref());
+    let objects = open_objects(home, options, named)?;
+    // What lies in the data folder goes where that goes, so its path says nothing there.
+    let by_path = user_of(home.data.as_os_str().as_encoded_bytes(), key);
+    let lies_within = named.is_none() && !home.data.join("snapshots").is_symlink();
+    let user = if lies_within { user_of(b"", key) } else { by_path.clone() };
+    let users = vec![user.clone(), by_path];
     let packed = PackedOptions {
-        user: Some(user.clone()),
+        user: Some(user),
         sealing: Some(SealingKey::new(&key.derive("moat 2026 packs v1"))),
         free_space_floor: options.free_space_floor.map_or_else(|| floor_of(home), |floor| floor.0),
         // Snapshots that were taken before there were packs.
@@ -66,7 +72,7 @@ pub(crate) fn open_snapshots(
     };
     let packs = PackedBlobs::new(objects, *Snapshots::blob_key(key), packed);
     let snapshots = Snapshots::new(Arc::new(packs.clone()), key);
-    Ok(OpenSnapshots { snapshots, packs, user })
+    Ok(OpenSnapshots { snapshots, packs, users })
 }
 
 fn floor_of(home: &Home) -> u64 {
@@ -75,8 +81,7 @@ fn floor_of(home: &Home) -> u64 {
 }
 
 /// A name for this data folder that says nothing about where it is.
-fn user_of(home: &Home, key: &TenantKey) -> String {
-    let path = home.data.as_os_str().as_encoded_bytes();
+fn user_of(path: &[u8], key: &TenantKey) -> String {
     let hash = blake3::keyed_hash(&key.derive("moat 2026 users of stores v1"), path).to_hex();
     hash.get(..16).unwrap_or_default().to_owned()
 }

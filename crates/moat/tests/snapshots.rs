@@ -116,6 +116,41 @@ fn what_no_run_needs_is_collected_and_an_erased_run_takes_its_files_along() {
 }
 
 #[test]
+fn a_data_folder_may_move_and_nothing_is_taken_from_a_run_that_cannot_be_read() {
+    let mut lab = Lab::new();
+    let run = worked(&lab);
+    let moved = lab.path("elsewhere");
+    std::fs::rename(&lab.data, &moved).unwrap();
+    lab.data = moved;
+    lab.ok(&["snapshots", "gc"]);
+
+    // Under another key nobody can tell what the run needs.
+    let key = lab.config.join("keys/local.key");
+    let own = std::fs::read(&key).unwrap();
+    let whole = packs(&lab);
+    std::fs::write(&key, [7; 32]).unwrap();
+    let refused = lab.moat(&["snapshots", "gc"]);
+    assert_eq!(refused.code, Some(2), "{refused}");
+    let (_, name) = refused.err.split_once("--forget ").unwrap();
+    let refused = lab.moat(&["snapshots", "gc", "--forget", name.trim().trim_end_matches('`')]);
+    assert_eq!(refused.code, Some(5), "{refused}");
+    assert!(refused.err.contains(&format!("since run {run} cannot be read")), "{refused}");
+    assert_eq!(packs(&lab), whole);
+    assert_eq!(lab.json(&["runs", "--json"])[0]["status"], "unreadable");
+    assert!(lab.ok(&["snapshots", "ls"]).err.contains("cannot be read"));
+    assert_eq!(lab.moat(&["snapshots", "verify"]).code, Some(1));
+
+    std::fs::write(&key, own).unwrap();
+    lab.ok(&["snapshots", "verify"]);
+    lab.ok(&["snapshots", "gc"]);
+    lab.ok(&["snapshots", "show", &run, "one.txt"]);
+    let absent = lab.moat(&["snapshots", "show", &run, "absent"]);
+    assert!(absent.code == Some(2) && absent.err.contains("there is no `absent`"), "{absent}");
+    lab.ok(&["erase", &run]);
+    assert_eq!(packs(&lab), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn damage_is_named_and_other_snapshots_still_come_back() {
     let lab = Lab::new();
     let run = worked(&lab);

@@ -19,10 +19,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use account::Accounts;
+pub(crate) use account::check as check_accounts;
+pub use account::{Accounts, is_always_there};
 pub use entry::{
     ArchiveEntry, Common, Dir, GitRepo, InlineFile, LocalDir, LocalFile, ManifestEntry, Skill,
 };
+pub(crate) use environment::problem as variable_problem;
 pub use environment::{DescribedValue, EnvironmentValue, SecretValue};
 pub use grant::{PathGrant, PathOperation, PathPolicy, PathRefusal, ResolvedPath};
 pub use ignore::IgnoreRules;

@@ -178,6 +178,16 @@ pub enum LoadError {
     /// A content is not in the store or is damaged.
     #[error("cannot read a file's content: {0}")]
     Content(#[from] ReadBlobError),
+    /// The content of a file is not in the store or is damaged.
+    #[error("cannot read the file `{}` of {root}: {source}", path.display().to_string().escape_debug())]
+    File {
+        /// Which root it is in.
+        root: RootName,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its content.
+        source: ReadBlobError,
+    },
     /// A content has another size than the tree says.
     #[error("the content {content} has {found} bytes where the snapshot says {expected}")]
     Size {
@@ -193,9 +203,10 @@ pub enum LoadError {
 impl Retryable for LoadError {
     fn is_retryable(&self) -> bool {
         match self {
-            Self::Root { source, .. } | Self::Folder { source, .. } | Self::Content(source) => {
-                source.is_retryable()
-            }
+            Self::Root { source, .. }
+            | Self::Folder { source, .. }
+            | Self::File { source, .. }
+            | Self::Content(source) => source.is_retryable(),
             Self::Malformed { .. } | Self::Invalid(_) | Self::Size { .. } => false,
         }
     }

@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use moat_core::{BlobId, SnapshotId};
-use moat_snapshot::{Entry, LinkGroup, Listing, Meta, Node, RootName, Snapshots};
+use moat_snapshot::{Entry, LinkGroup, Listing, LoadError, Meta, Node, RootName, Snapshots};
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags, fchmod, fsetxattr,
     ftruncate, futimens, linkat, mkdirat, openat, renameat, symlinkat, syncfs, utimensat,
@@ -65,7 +65,7 @@ pub async fn restore(
     let (snapshots, folder) = (snapshots.clone(), folder.to_owned());
     let runtime = Handle::current();
     let done = tokio::task::spawn_blocking(move || {
-        let restoring = Restoring::begin(&snapshots, &runtime, &folder)?;
+        let restoring = Restoring::begin(&snapshots, &runtime, root, &folder)?;
         restoring.run(&listing)
     });
     done.await.map_err(|_| WriteBackError::GivenUp)?
@@ -74,6 +74,7 @@ pub async fn restore(
 struct Restoring<'a> {
     snapshots: &'a Snapshots,
     runtime: &'a Handle,
+    root: RootName,
     /// Where it is to be.
     folder: &'a Path,
     /// What it is called until it is whole; removed when this is dropped.
@@ -86,6 +87,7 @@ impl<'a> Restoring<'a> {
     fn begin(
         snapshots: &'a Snapshots,
         runtime: &'a Handle,
+        root: RootName,
         folder: &'a Path,
     ) -> Result<Self, WriteBackError> {
         match std::fs::read_dir(folder) {
@@ -105,7 +107,15 @@ impl<'a> Restoring<'a> {
             .map_err(|error| WriteBackError::host("make a folder in", parent, error))?;
         let top = openat(CWD, unfinished.path(), FOLDER, Mode::empty())
             .map_err(|error| WriteBackError::host("open", unfinished.path(), error))?;
-        Ok(Self { snapshots, runtime, folder, unfinished, top, restored: Restored::default() })
+        Ok(Self {
+            snapshots,
+            runtime,
+            root,
+            folder,
+            unfinished,
+            top,
+            restored: Restored::default(),
+        })
     }
 
     fn run(mut self, listing: &Listing) -> Result<Restored, WriteBackError> {
@@ -176,9 +186,9 @@ impl<'a> Restoring<'a> {
         let mut offset = 0;
         while offset < size {
             let part = self.snapshots.read_part(content, offset, CHUNK);
-            let bytes = self.runtime.block_on(part)?;
+            let bytes = self.runtime.block_on(part).map_err(|error| self.unread(entry, error))?;
             if bytes.is_empty() {
-                return Err(Snapshots::damaged(content).into());
+                return Err(self.unread(entry, Snapshots::damaged(content)).into());
             }
             hasher.update(&bytes);
             for (at, block) in bytes.chunks(BLOCK).enumerate() {
@@ -190,11 +200,21 @@ impl<'a> Restoring<'a> {
             offset = offset.saturating_add(bytes.len() as u64);
         }
         if hasher.id() != content || offset != size {
-            return Err(Snapshots::damaged(content).into());
+            return Err(self.unread(entry, Snapshots::damaged(content)).into());
         }
         ftruncate(&file, size).map_err(|e| self.error(&entry.path, e))?;
         self.restored.bytes = self.restored.bytes.saturating_add(size);
         self.dress(&OwnedFd::from(file), &entry.meta, &entry.path)
+    }
+
+    /// What is wrong with a content, and whose it is.
+    fn unread(&self, entry: &Entry, error: LoadError) -> LoadError {
+        match error {
+            LoadError::Content(source) => {
+                LoadError::File { root: self.root, path: entry.path.clone(), source }
+            }
+            error => error,
+        }
     }
 
     fn link(

@@ -114,6 +114,18 @@ impl PackedBlobs {
         Ok(users.iter().filter_map(name).collect())
     }
 
+    /// Forgets somebody who stores here no longer. `false`: there was nobody of that name.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be listed or written.
+    pub async fn forget_user(&self, name: &str) -> Result<bool, ObjectError> {
+        if !self.users().await?.iter().any(|user| user == name) {
+            return Ok(false);
+        }
+        self.shared.objects.remove(&format!("{USERS}/{name}")).await
+    }
+
     /// Reads every pack and checks all that is in it. Returns what is damaged.
     ///
     /// # Errors

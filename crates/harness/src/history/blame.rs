@@ -26,6 +26,8 @@ pub enum Blame {
         moment: usize,
         /// The file's name then.
         path: PathBuf,
+        /// The line.
+        line: String,
     },
 }
 
@@ -118,7 +120,8 @@ pub async fn blame(
             continue;
         }
         let tree = tree(snapshots, before).await?;
-        let made = Blame::Made { moment: place, path: path.clone() };
+        let line = text.lines().nth(index).unwrap_or_default().to_owned();
+        let made = Blame::Made { moment: place, path: path.clone(), line };
         let earlier = match content(&tree, &path) {
             Some(content) => Some((path.clone(), content)),
             None => renamed_from(snapshots, moment.snapshot, &tree, (&path, now, &text)).await?,

@@ -113,7 +113,9 @@ proptest! {
                 let step: usize = line.split('.').next().unwrap().parse().unwrap();
                 let wanted = match step {
                     0 => Blame::Start,
-                    step => Blame::Made { moment: step, path: texts[step].0.clone() },
+                    step => Blame::Made {
+                        moment: step, path: texts[step].0.clone(), line: line.clone(),
+                    },
                 };
                 assert_eq!(found, wanted, "line {number} `{line}` of {texts:?}");
             }
@@ -123,4 +125,50 @@ proptest! {
             assert_eq!(touched(&snapshots, &moments, Path::new("other")).await.unwrap().len(), texts.len());
         });
     }
+}
+
+fn made(name: &str, written: (&str, &str), changed: &[&str]) -> MadeCall {
+    let item = serde_json::json!({ "type": name, "call_id": name, written.0: written.1 });
+    MadeCall {
+        run: RunId::generate(),
+        of: Seq(1),
+        index: 0,
+        turn: 1,
+        item: serde_json::from_value(item).unwrap(),
+        reasoning: Vec::new(),
+        report: CallReport {
+            changed: changed.iter().map(|path| (*path).to_owned()).collect(),
+            ..CallReport::default()
+        },
+    }
+}
+
+/// A patch that ran beside a command is not named for what the command wrote.
+#[test]
+fn a_call_is_named_for_a_line_only_if_it_can_have_written_it() {
+    let patch = |text: &str, path: &str| made("custom_tool_call", ("input", text), &[path]);
+    let moment = Moment {
+        run: RunId::generate(),
+        seq: Seq(9),
+        at: 0,
+        snapshot: SnapshotId([0; 32]),
+        before: None,
+        changed: None,
+        calls: vec![
+            made("function_call", ("arguments", "{}"), &[]),
+            patch("*** Update File: a\n@@\n+eins\n zwei\n", "a"),
+            patch("*** Add File: b\n+drei\n", "b"),
+        ],
+    };
+    let places = |path: &str, line: Option<&str>| -> Vec<usize> {
+        let makers = moment.makers(Path::new(path), line);
+        let place = |call: &&MadeCall| moment.calls.iter().position(|c| std::ptr::eq(c, *call));
+        makers.iter().filter_map(place).collect()
+    };
+    assert_eq!(places("a", Some("eins")), [1]);
+    // Not in the patch: the command, or the patch in a way that its text does not show.
+    assert_eq!(places("a", Some("zwei")), [0, 1]);
+    assert_eq!(places("c", Some("x")), [0]);
+    assert_eq!(places("b", None), [2]);
+    assert_eq!(places("c", None), [0]);
 }

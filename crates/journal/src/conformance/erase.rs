@@ -33,6 +33,7 @@ pub(super) async fn leaves_hashes_and_a_tombstone(open: &impl Fn() -> Arc<dyn Jo
     let listed = journal.list(&local(), 1000).await.unwrap();
     let listed = listed.iter().find(|listed| listed.run == run).unwrap();
     assert_eq!((listed.head, &listed.index, listed.owned), (Seq(3), &None, false));
+    assert!(listed.erased);
     let claimed = journal.claim(&local(), run, Claim::TakeOver).await.err();
     assert!(matches!(claimed, Some(ClaimError::Erased { .. })), "{claimed:?}");
     let forked = journal.create(&local(), RunId::generate(), Some(run)).await.err();

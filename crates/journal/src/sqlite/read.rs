@@ -225,7 +225,8 @@ fn load_list(
 ) -> rusqlite::Result<Vec<Listed>> {
     // A process that was killed between making a run and its first event left nothing to list.
     let mut select = db.prepare_cached(
-        "SELECT run, head, created_at, touched_at, status, facts, generation, runs.scope, wrapped
+        "SELECT run, head, created_at, touched_at, status, facts, generation, runs.scope, wrapped,
+                erased
          FROM runs LEFT JOIN listings USING (number) LEFT JOIN scopes USING (tenant, scope)
          WHERE tenant = ?1 AND head > 0 ORDER BY runs.number DESC LIMIT ?2",
     )?;
@@ -248,6 +249,7 @@ fn load_list(
             created_at: db::unsigned(row.get(2)?),
             updated_at: db::unsigned(row.get(3)?),
             index,
+            erased: row.get(9)?,
             owned: shared.locks.holder(tenant, run, generation).is_ok_and(|pid| pid.is_some()),
         })
     })?;

@@ -104,8 +104,11 @@ pub(crate) struct SnapshotsGcArgs {
     /// Minutes for which packs stay after nothing needs them [default: 0, in buckets 60]
     #[arg(long, value_name = "MINUTES")]
     pub(crate) grace: Option<u64>,
+    /// A data folder that no longer stores here, by the name that was told; what only it needs goes
+    #[arg(long, value_name = "NAME")]
+    pub(crate) forget: Vec<String>,
     /// Only say what would be removed
-    #[arg(long)]
+    #[arg(long, conflicts_with = "forget")]
     pub(crate) dry_run: bool,
     /// Print JSON
     #[arg(long)]

@@ -49,12 +49,21 @@ fn shown_status(listed: &Listed, status: &str) -> String {
     if status == "running" && !listed.owned { "stopped".to_owned() } else { status.to_owned() }
 }
 
+/// The status, as the listing has it.
+fn status(listed: &Listed) -> &str {
+    match &listed.index {
+        Some(index) => &index.status,
+        None if listed.erased => "erased",
+        None => "unreadable",
+    }
+}
+
 /// A row of the listing; shape version 1, documented in `docs/json.md`.
 pub(crate) fn row(listed: &Listed) -> Value {
     let mut row = json!({
         "v": 1,
         "run": listed.run,
-        "status": listed.index.as_ref().map_or("erased", |index| index.status.as_str()),
+        "status": status(listed),
         "owned": listed.owned,
         "head": listed.head,
         "created_at": listed.created_at,

@@ -97,9 +97,5 @@ async fn meant(engine: &Engine, text: &str) -> anyhow::Result<SnapshotId> {
 /// Every run that has a journal and was not erased.
 async fn living(engine: &Engine) -> anyhow::Result<Vec<RunId>> {
     let listed = engine.journal.list(&engine.tenant, usize::MAX >> 1).await?;
-    Ok(listed
-        .into_iter()
-        .filter(|listed| listed.index.is_some())
-        .map(|listed| listed.run)
-        .collect())
+    Ok(listed.into_iter().filter(|listed| !listed.erased).map(|listed| listed.run).collect())
 }

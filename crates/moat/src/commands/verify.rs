@@ -122,19 +122,28 @@ async fn outputs_to_delete(
 ) -> anyhow::Result<BTreeSet<BlobId>> {
     let mut doomed = BTreeSet::new();
     for run in std::iter::once(&run).chain(with) {
-        doomed.extend(outputs_of(engine, *run).await?);
+        // Of a run that cannot be read nobody can tell; erasing it is still possible.
+        doomed.extend(outputs_of(engine, *run).await.unwrap_or_default());
     }
     if doomed.is_empty() {
         return Ok(doomed);
     }
     for listed in engine.journal.list(&engine.tenant, usize::MAX >> 1).await? {
-        if listed.run != run && !with.contains(&listed.run) && listed.index.is_some() {
-            for kept in outputs_of(engine, listed.run).await? {
+        if listed.run != run && !with.contains(&listed.run) && !listed.erased {
+            let kept = outputs_of(engine, listed.run).await;
+            for kept in kept.with_context(|| unreadable(listed.run))? {
                 doomed.remove(&kept);
             }
         }
     }
     Ok(doomed)
+}
+
+fn unreadable(run: RunId) -> String {
+    format!(
+        "nothing was erased, since run {run} cannot be read, and so not what it shares; put back \
+         its key or its journal, or erase it too"
+    )
 }
 
 async fn outputs_of(engine: &Engine, run: RunId) -> anyhow::Result<BTreeSet<BlobId>> {

@@ -17,6 +17,9 @@ use crate::view::describe_call;
 /// Characters of reasoning and messages that are shown for one call.
 const SHOWN: usize = 2_000;
 
+/// A checkpoint that made a file or a line, what the file was called then, and the line.
+type Found<'a> = (&'a Moment, PathBuf, Option<String>);
+
 pub(crate) async fn why(engine: &Engine, args: &WhyArgs) -> anyhow::Result<Exit> {
     let run = engine.find_by_text(&args.run).await?;
     let moments = history_of(engine, run).await?.moments();
@@ -25,7 +28,9 @@ pub(crate) async fn why(engine: &Engine, args: &WhyArgs) -> anyhow::Result<Exit>
     match line {
         Some(line) => match blame(&engine.snapshots, &moments, &path, line).await.map_err(known)? {
             Blame::Start => {}
-            Blame::Made { moment, path } => made.extend(moments.get(moment).map(|m| (m, path))),
+            Blame::Made { moment, path, line } => {
+                made.extend(moments.get(moment).map(|m| (m, path, Some(line))));
+            }
         },
         None => {
             let found = touched(&engine.snapshots, &moments, &path).await.map_err(known)?;
@@ -34,11 +39,11 @@ pub(crate) async fn why(engine: &Engine, args: &WhyArgs) -> anyhow::Result<Exit>
             }
             let found = found.into_iter().filter_map(|at| moments.get(at));
             // What was there before the first call was made by nobody here.
-            made.extend(found.filter(|m| m.before.is_some()).map(|m| (m, path.clone())));
+            made.extend(found.filter(|m| m.before.is_some()).map(|m| (m, path.clone(), None)));
         }
     }
     if args.json {
-        let rows: Vec<Value> = made.iter().map(|(moment, path)| row(moment, path)).collect();
+        let rows: Vec<Value> = made.iter().map(row).collect();
         let found = json!({
             "v": 1, "run": run, "path": path.to_string_lossy(), "line": line,
             "from_start": rows.is_empty(), "made": rows,
@@ -50,8 +55,8 @@ pub(crate) async fn why(engine: &Engine, args: &WhyArgs) -> anyhow::Result<Exit>
     if made.is_empty() {
         writeln!(out, "{}: as it was when the run began", escape(&args.place))?;
     }
-    for (moment, path) in &made {
-        print(&mut out, run, moment, path)?;
+    for found in &made {
+        print(&mut out, run, found)?;
     }
     Ok(Exit::Success)
 }
@@ -90,7 +95,7 @@ fn place(text: &str) -> anyhow::Result<(PathBuf, Option<usize>)> {
     Ok((plain, line))
 }
 
-fn row(moment: &Moment, path: &Path) -> Value {
+fn row((moment, path, line): &Found<'_>) -> Value {
     let call = |call: &&MadeCall| {
         let fields = call.item.fields();
         json!({
@@ -99,7 +104,7 @@ fn row(moment: &Moment, path: &Path) -> Value {
             "reasoning": call.said(),
         })
     };
-    let calls: Vec<Value> = moment.makers(path).iter().map(call).collect();
+    let calls: Vec<Value> = moment.makers(path, line.as_deref()).iter().map(call).collect();
     json!({
         "run": moment.run, "seq": moment.seq, "at": moment.at, "path": path.to_string_lossy(),
         "snapshot": moment.snapshot, "calls": calls,
@@ -114,13 +119,12 @@ fn number(call: &MadeCall) -> String {
 fn print(
     out: &mut impl std::io::Write,
     run: RunId,
-    moment: &Moment,
-    path: &Path,
+    (moment, path, line): &Found<'_>,
 ) -> std::io::Result<()> {
     let name = one_line(&path.to_string_lossy(), 200);
     let past = if moment.run == run { String::new() } else { format!(" of run {}", moment.run) };
     writeln!(out, "{name} at event {}{past}", moment.seq)?;
-    let makers = moment.makers(path);
+    let makers = moment.makers(path, line.as_deref());
     if makers.is_empty() {
         writeln!(out, "  by a command in the background, or outside of any call")?;
     }

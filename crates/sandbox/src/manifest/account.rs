@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use super::Manifest;
+use super::{Manifest, ManifestError};
 
 const UIDS: std::ops::RangeInclusive<u32> = 1001..=60_000;
+
+/// Who is always there.
+const ALWAYS: [&str; 2] = ["agent", "root"];
 
 /// Numbers of the users and groups that entries can belong to: the same numbers that a provider
 /// gives out on the host's system.
@@ -25,7 +28,8 @@ impl Accounts {
     pub fn of(manifest: &Manifest) -> Self {
         let members = manifest.groups.iter().flat_map(|group| &group.users);
         let mut asked: BTreeMap<&str, Option<u32>> = BTreeMap::new();
-        for user in members.chain(&manifest.users) {
+        let added = members.filter(|user| !is_always_there(&user.name));
+        for user in added.chain(&manifest.users) {
             let uid = asked.entry(&user.name).or_default();
             *uid = user.uid.or(*uid);
         }
@@ -46,6 +50,48 @@ impl Accounts {
         groups.extend(given);
         Self { users, groups }
     }
+}
+
+/// Whether it is `agent` or `root`, who need no entry to be a member of a group.
+pub fn is_always_there(name: &str) -> bool {
+    ALWAYS.contains(&name)
+}
+
+/// Checks that all users and groups of a manifest can be there side by side.
+pub(crate) fn check(manifest: &Manifest) -> Result<(), ManifestError> {
+    let wrong = |problem: String| Err(ManifestError::Account(problem));
+    let mut numbers: BTreeMap<&str, Option<u32>> = BTreeMap::new();
+    if let Some(user) = manifest.users.iter().find(|user| is_always_there(&user.name)) {
+        return wrong(format!("`{}` is always there", user.name));
+    }
+    let members = manifest.groups.iter().flat_map(|group| &group.users);
+    for user in manifest.users.iter().chain(members) {
+        if is_always_there(&user.name) && user.uid.is_some() {
+            return wrong(format!("`{}` has a number already", user.name));
+        }
+        let number = numbers.entry(&user.name).or_default();
+        if number.is_some() && user.uid.is_some() && *number != user.uid {
+            return wrong(format!("`{}` has two numbers", user.name));
+        }
+        *number = number.or(user.uid);
+    }
+    let mut owners: BTreeMap<u32, &str> = BTreeMap::new();
+    for (name, number) in &numbers {
+        if let Some(other) = number.and_then(|number| owners.insert(number, name)) {
+            return wrong(format!("`{other}` and `{name}` have the same number"));
+        }
+    }
+    let mut groups = BTreeSet::new();
+    for group in &manifest.groups {
+        let name = group.name.as_str();
+        if numbers.contains_key(name) || is_always_there(name) {
+            return wrong(format!("the group `{name}` has the name of a user"));
+        }
+        if !groups.insert(name) {
+            return wrong(format!("the group `{name}` is there twice"));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

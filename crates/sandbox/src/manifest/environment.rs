@@ -38,6 +38,15 @@ pub struct SecretValue {
     pub description: Option<String>,
 }
 
+/// What keeps a variable from being given to a process, as the rest of a sentence.
+pub(crate) fn problem(name: &str, value: &EnvironmentValue) -> Option<&'static str> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Some("has a name that no variable can have");
+    }
+    let text = value.text().unwrap_or_default();
+    text.contains('\0').then_some("has a value with a zero byte, which no variable can hold")
+}
+
 impl EnvironmentValue {
     /// The text, if the value is one.
     pub fn text(&self) -> Option<&str> {

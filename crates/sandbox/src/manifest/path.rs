@@ -29,6 +29,17 @@ pub enum ManifestError {
     /// A path grant makes no sense.
     #[error("in `path_grants`: {0}")]
     Grant(String),
+    /// A variable that no process can be given.
+    #[error("the variable `{}` {problem}", name.escape_debug())]
+    Variable {
+        /// Its name.
+        name: String,
+        /// What is wrong with it, as the rest of a sentence.
+        problem: &'static str,
+    },
+    /// Users and groups that cannot all be there.
+    #[error("in `users` and `groups`: {0}")]
+    Account(String),
     /// A tree cannot be rendered to less than one level.
     #[error("the depth has to be at least 1")]
     Depth,
@@ -48,6 +59,8 @@ impl ManifestError {
             Self::BadPath(_) => "path",
             Self::Entry { .. } => "entry",
             Self::Grant(_) => "grant",
+            Self::Variable { .. } => "variable",
+            Self::Account(_) => "account",
             Self::Depth => "depth",
             Self::MaxChars => "max_chars",
         }

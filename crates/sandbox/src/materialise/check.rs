@@ -9,6 +9,7 @@ use super::{git, shown};
 use crate::manifest::{
     Accounts, ArchiveEntry, Common, Declared, Dir, GitRepo, InlineFile, Layout, LocalDir,
     LocalFile, Manifest, ManifestEntry, ManifestError, PathPolicy, Permissions, Skill,
+    check_accounts, parts, variable_problem,
 };
 
 /// One entry of a manifest, with its place in the workspace.
@@ -58,6 +59,12 @@ pub(super) fn check(manifest: &Manifest) -> Result<Checked, ManifestError> {
     }
     PathPolicy::new(super::WORKSPACE, None, &manifest.path_grants)
         .map_err(|error| ManifestError::Grant(error.to_string()))?;
+    for (name, value) in &manifest.environment {
+        if let Some(problem) = variable_problem(name, value) {
+            return Err(ManifestError::Variable { name: name.clone(), problem });
+        }
+    }
+    check_accounts(manifest)?;
     let accounts = Accounts::of(manifest);
     let mut checker = Checker { accounts, checked: Checked::default() };
     for (path, entry) in &manifest.entries {
@@ -162,7 +169,13 @@ impl Checker {
                 What::Git(Box::new(repo.clone()))
             }
             ManifestEntry::Skill(skill) => What::Skill(skill.clone()),
-            ManifestEntry::Archive(archive) => What::Archive(Box::new(archive.clone())),
+            ManifestEntry::Archive(archive) => {
+                if let Some(subpath) = &archive.subpath {
+                    let bad = |error| problem(format!("has a bad `subpath`: {error}"));
+                    parts(subpath).map_err(bad)?;
+                }
+                What::Archive(Box::new(archive.clone()))
+            }
             mount => match super::mounts::record(mount, target.unwrap_or_default()) {
                 Ok(super::mounts::Wanted::Copy(remote)) => What::Remote(remote),
                 Ok(super::mounts::Wanted::Mount(record)) => {

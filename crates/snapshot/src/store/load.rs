@@ -51,15 +51,17 @@ impl Snapshots {
     /// the tree.
     pub async fn verify(&self, snapshot: SnapshotId) -> Result<Tree, LoadError> {
         let tree = self.load(snapshot).await?;
-        let contents = tree.workspace.entries().iter().chain(tree.home.entries());
-        let files = contents.filter_map(|entry| match entry.node {
-            crate::Node::File { content, size, .. } => Some((content, size)),
+        let workspace = tree.workspace.entries().iter().map(|one| (RootName::Workspace, one));
+        let home = tree.home.entries().iter().map(|one| (RootName::Home, one));
+        let files = workspace.chain(home).filter_map(|(root, entry)| match entry.node {
+            crate::Node::File { content, size, .. } => Some((root, &entry.path, content, size)),
             _ => None,
         });
         for some in files.collect::<Vec<_>>().chunks(AT_A_TIME) {
-            let checks = some.iter().map(|(content, expected)| async move {
+            let checks = some.iter().map(|(root, path, content, expected)| async move {
                 let (content, expected) = (*content, *expected);
-                let found = self.blobs.verify(content).await?;
+                let named = |source| LoadError::File { root: *root, path: (*path).clone(), source };
+                let found = self.blobs.verify(content).await.map_err(named)?;
                 if found == expected {
                     Ok(())
                 } else {

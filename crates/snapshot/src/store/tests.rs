@@ -152,7 +152,7 @@ async fn check(here: &Place, snapshot: SnapshotId, what: &str) {
     let named = match &error {
         LoadError::Root { .. } => "root",
         LoadError::Folder { path, .. } if path == Path::new("d") => "folder",
-        LoadError::Content(_) => "content",
+        LoadError::Content(_) | LoadError::File { .. } => "content",
         _ => "something else",
     };
     assert_eq!(named, what, "{error}");

@@ -125,3 +125,23 @@ async fn what_a_crash_left_unfinished_is_finished_by_erasing_once_more() {
     assert_eq!(report.runs[0].problems, []);
     assert!(journal.claim(&local(), run, Claim::IfFree).await.is_err());
 }
+
+/// A listing is a view. What goes by it must not take a run for erased whose row is damaged.
+#[tokio::test]
+async fn a_row_that_cannot_be_opened_is_not_an_erased_run() {
+    let place = Place::new();
+    let journal = place.open();
+    let mut owner = new_run(&journal).await;
+    owner.append(batch("{}")).await.unwrap();
+    let run = owner.run();
+    drop((owner, journal));
+    place
+        .raw()
+        .execute(
+            "INSERT OR REPLACE INTO listings SELECT number, 'running', zeroblob(64) FROM runs",
+            [],
+        )
+        .unwrap();
+    let listed = place.open().list(&local(), 10).await.unwrap();
+    assert_eq!((listed[0].run, &listed[0].index, listed[0].erased), (run, &None, false));
+}

@@ -2,6 +2,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use moat_blobs::{CollectOptions, Collected};
 use moat_core::{BlobId, ByteSize, EventBody, RunId, Seq, SnapshotId};
 use serde_json::json;
@@ -36,7 +37,18 @@ pub(super) async fn gc(engine: &Engine, args: &SnapshotsGcArgs) -> anyhow::Resul
         dry_run: args.dry_run,
         leave_nothing: false,
     };
+    let mut others = others(engine).await?;
+    if let Some(name) = args.forget.iter().find(|name| !others.contains(name)) {
+        return Err(usage(format!("no other data folder `{}` stores here", escape(name))));
+    }
+    others.retain(|other| !args.forget.contains(other));
+    if let Some(refused) = refused(&others) {
+        return Err(usage(refused));
+    }
     let done = collect(engine, retention, options).await?;
+    for name in &args.forget {
+        engine.packs.forget_user(name).await?;
+    }
     let mut out = std::io::stdout().lock();
     if args.json {
         let line = json!({
@@ -65,6 +77,9 @@ pub(super) async fn gc(engine: &Engine, args: &SnapshotsGcArgs) -> anyhow::Resul
 
 /// After runs were erased: what only they needed goes. Says what could not go yet.
 pub(crate) async fn collect_after_erasure(engine: &Engine) -> anyhow::Result<Option<String>> {
+    if let Some(refused) = refused(&others(engine).await?) {
+        return Ok(Some(format!("its files stay where they are stored: {refused}")));
+    }
     let all = Retention { last: None, since: 0 };
     let options = CollectOptions { grace: Duration::ZERO, dry_run: false, leave_nothing: true };
     let done = collect(engine, all, options).await?;
@@ -73,21 +88,30 @@ pub(crate) async fn collect_after_erasure(engine: &Engine) -> anyhow::Result<Opt
     Ok(done.waited_for_writers.then(|| note.to_owned()))
 }
 
+/// Other data folders that store in the same place.
+async fn others(engine: &Engine) -> anyhow::Result<Vec<String>> {
+    let users = engine.packs.users().await?.into_iter();
+    Ok(users.filter(|user| !engine.users.contains(user)).collect())
+}
+
+fn refused(others: &[String]) -> Option<String> {
+    let named = escape(&others.join(", "));
+    (!others.is_empty()).then(|| {
+        format!(
+            "{} other data folders store snapshots in the same place ({named}), and only they know \
+             what they need; one that is no longer there, or that has another path by now, is left \
+             out with `moat snapshots gc --forget {}`",
+            others.len(),
+            others.first().map(|name| escape(name)).unwrap_or_default(),
+        )
+    })
+}
+
 async fn collect(
     engine: &Engine,
     retention: Retention,
     options: CollectOptions,
 ) -> anyhow::Result<Collected> {
-    let others = engine.packs.users().await?.into_iter().filter(|user| *user != engine.user);
-    let others: Vec<_> = others.collect();
-    if !others.is_empty() {
-        return Err(usage(format!(
-            "{} other data folders store snapshots in the same place ({}), and only they know what \
-             they need; collecting is possible where one does",
-            others.len(),
-            escape(&others.join(", "))
-        )));
-    }
     let live = async || -> anyhow::Result<HashSet<BlobId>> {
         let roots = kept(engine, retention).await?;
         Ok(engine.snapshots.needed_by(&roots).await?)
@@ -102,7 +126,13 @@ async fn kept(engine: &Engine, retention: Retention) -> anyhow::Result<Vec<Snaps
     let mut forks: Vec<(RunId, Seq)> = Vec::new();
     let mut seeds: Vec<SnapshotId> = Vec::new();
     for run in living(engine).await? {
-        let (taken, forked_from) = taken_by(engine, run).await?;
+        let read = taken_by(engine, run).await;
+        let (taken, forked_from) = read.with_context(|| {
+            format!(
+                "nothing was removed, since run {run} cannot be read, and so not what it needs; \
+                 put back its key or its journal, or erase it"
+            )
+        })?;
         forks.extend(forked_from);
         runs.insert(run, taken);
         seeds.extend(seed_of(engine, run).await?);
@@ -139,15 +169,23 @@ pub(super) async fn verify(engine: &Engine, as_json: bool) -> anyhow::Result<Exi
     let damage = engine.packs.check().await?;
     let mut missing = Vec::new();
     let mut checked = 0;
+    let mut unreadable = Vec::new();
     for run in living(engine).await? {
-        for one in taken_by(engine, run).await?.0 {
+        let taken = match taken_by(engine, run).await {
+            Ok((taken, _)) => taken,
+            Err(error) => {
+                unreadable.push((run, format!("{error:#}")));
+                continue;
+            }
+        };
+        for one in taken {
             checked += 1;
             if let Err(error) = engine.snapshots.verify(one.snapshot).await {
                 missing.push((one, error.to_string()));
             }
         }
     }
-    let sound = damage.is_empty() && missing.is_empty();
+    let sound = damage.is_empty() && missing.is_empty() && unreadable.is_empty();
     let mut out = std::io::stdout().lock();
     if as_json {
         let packs = damage
@@ -160,6 +198,10 @@ pub(super) async fn verify(engine: &Engine, as_json: bool) -> anyhow::Result<Exi
             "v": 1, "sound": sound, "snapshots": checked,
             "packs_damaged": packs.collect::<Vec<_>>(),
             "snapshots_damaged": snapshots.collect::<Vec<_>>(),
+            "runs_unreadable": unreadable
+                .iter()
+                .map(|(run, error)| json!({ "run": run, "error": error }))
+                .collect::<Vec<_>>(),
         });
         writeln!(out, "{line}")?;
     } else {
@@ -169,6 +211,9 @@ pub(super) async fn verify(engine: &Engine, as_json: bool) -> anyhow::Result<Exi
         }
         for (one, error) in &missing {
             writeln!(out, "BAD  {}@{}: {}", one.run, one.seq.0, escape(error))?;
+        }
+        for (run, error) in &unreadable {
+            writeln!(out, "BAD  {run}: its snapshots are not known: {}", escape(error))?;
         }
         let bad = missing.len();
         writeln!(

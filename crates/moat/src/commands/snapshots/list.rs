@@ -8,7 +8,7 @@ use super::{living, meant, taken_by};
 use crate::cli::{SnapshotsDiffArgs, SnapshotsLsArgs, SnapshotsShowArgs};
 use crate::commands::list::when;
 use crate::engine::Engine;
-use crate::escape::escape;
+use crate::escape::{escape, one_line};
 use crate::exit::{Exit, usage};
 use crate::view::count;
 
@@ -19,7 +19,16 @@ pub(super) async fn ls(engine: &Engine, args: &SnapshotsLsArgs) -> anyhow::Resul
     };
     let mut all = Vec::new();
     for run in runs {
-        all.extend(taken_by(engine, run).await?.0);
+        match taken_by(engine, run).await {
+            Ok((taken, _)) => all.extend(taken),
+            Err(error) if args.run.is_none() => {
+                eprintln!(
+                    "moat: left out, since it cannot be read: {}",
+                    escape(&format!("{error:#}"))
+                );
+            }
+            Err(error) => return Err(error),
+        }
     }
     let pins = if args.run.is_none() { engine.packs.pins().await? } else { Vec::new() };
     let mut out = std::io::stdout().lock();
@@ -70,8 +79,14 @@ pub(super) async fn show(engine: &Engine, args: &SnapshotsShowArgs) -> anyhow::R
             wanted == root && entry.path.starts_with(below.trim_start_matches("./"))
         }
     };
-    let mut out = std::io::stdout().lock();
     let roots = [(RootName::Workspace, &tree.workspace), (RootName::Home, &tree.home)];
+    let mut all = roots
+        .iter()
+        .flat_map(|(root, listing)| listing.entries().iter().filter(|entry| shown(*root, entry)));
+    if let Some(path) = args.path.as_deref().filter(|_| all.next().is_none()) {
+        return Err(usage(format!("there is no `{}` in {snapshot}", one_line(path, 200))));
+    }
+    let mut out = std::io::stdout().lock();
     if args.json {
         let entries = roots.iter().flat_map(|(root, listing)| {
             listing
@@ -99,16 +114,18 @@ pub(super) async fn show(engine: &Engine, args: &SnapshotsShowArgs) -> anyhow::R
 
 fn name(root: RootName, entry: &Entry) -> String {
     let home = if root == RootName::Home { "~/" } else { "" };
-    format!("{home}{}", escape(&entry.path.display().to_string()))
+    format!("{home}{}", one_line(&entry.path.display().to_string(), usize::MAX))
 }
 
 fn line(root: RootName, entry: &Entry) -> String {
     let (kind, size, target) = match &entry.node {
         Node::Dir => ('d', String::new(), String::new()),
         Node::File { size, .. } => ('-', size.to_string(), String::new()),
-        Node::Symlink(target) => {
-            ('l', String::new(), format!(" -> {}", escape(&target.display().to_string())))
-        }
+        Node::Symlink(target) => (
+            'l',
+            String::new(),
+            format!(" -> {}", one_line(&target.display().to_string(), usize::MAX)),
+        ),
     };
     let meta = &entry.meta;
     let name = name(root, entry);
@@ -152,7 +169,8 @@ pub(super) async fn diff(engine: &Engine, args: &SnapshotsDiffArgs) -> anyhow::R
         return Ok(Exit::Success);
     }
     for one in &changes {
-        writeln!(out, "{:<9} {}", one.kind.as_str(), escape(&path(one.root, &one.path)))?;
+        let path = one_line(&path(one.root, &one.path), usize::MAX);
+        writeln!(out, "{:<9} {path}", one.kind.as_str())?;
     }
     Ok(Exit::Success)
 }

@@ -16,6 +16,13 @@ pub(crate) fn check(repo: &GitRepo) -> Result<(), String> {
         }
         _ => {}
     }
+    if repo.url.as_deref().is_some_and(holds_a_credential) {
+        return Err(
+            "has a `url` with a credential in it, which would be kept with the run; leave \
+                    it out, and name it with `credential`"
+                .into(),
+        );
+    }
     let words = [&repo.url, &repo.repo, &repo.host, &repo.reference, &repo.subpath];
     for word in words.into_iter().flatten() {
         let is_option = word.starts_with('-');
@@ -42,6 +49,15 @@ pub(crate) fn check(repo: &GitRepo) -> Result<(), String> {
         return Err("has a `credential`, which goes only to `https` addresses".into());
     }
     Ok(())
+}
+
+/// Whether something stands before the host that may be secret: over `https` a lone name may be a
+/// token, and a password is one everywhere.
+fn holds_a_credential(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some((user, _)) = authority.rsplit_once('@') else { return false };
+    matches!(scheme, "https" | "http") || user.contains(':')
 }
 
 /// Whether a token may be sent there: encrypted, or without leaving this machine.

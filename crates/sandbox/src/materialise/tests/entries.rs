@@ -147,7 +147,7 @@ async fn owners_and_modes_are_those_that_the_manifest_names() {
                 "c": {"type": "local_dir", "src": "src", "user": "alice", "permissions": "0700"}
             },
             "users": [{"name": "bob"}, {"name": "alice", "uid": 1500}],
-            "groups": [{"name": "staff", "users": [{"name": "carol"}]}]
+            "groups": [{"name": "staff", "users": [{"name": "carol"}, {"name": "agent"}]}]
         }"#,
     );
     let made = here.make(&manifest).await.unwrap();
@@ -164,6 +164,49 @@ async fn owners_and_modes_are_those_that_the_manifest_names() {
     manifest.users = vec![ManifestUser { name: "alice".into(), uid: None }];
     let error = here.make(&manifest).await.unwrap_err();
     assert!(error.to_string().contains("the user `bob`"), "{error}");
+}
+
+/// What a run could never begin with is said before there is one.
+#[tokio::test]
+async fn what_no_sandbox_can_have_is_refused_before_anything_is_read() {
+    let here = place();
+    for (manifest, says) in [
+        (r#"{"environment": {"A=B": "x"}}"#, "the variable `A=B` has a name"),
+        (r#"{"environment": {"": "x"}}"#, "has a name that no variable can have"),
+        (r#"{"environment": {"A": "x\u0000y"}}"#, "the variable `A` has a value with a zero byte"),
+        (r#"{"users": [{"name": "agent"}]}"#, "`agent` is always there"),
+        (
+            r#"{"users": [{"name": "a", "uid": 1001}, {"name": "b", "uid": 1001}]}"#,
+            "`a` and `b` have the same number",
+        ),
+        (
+            r#"{"users": [{"name": "a", "uid": 1001}, {"name": "a", "uid": 1002}]}"#,
+            "`a` has two numbers",
+        ),
+        (r#"{"users": [{"name": "a"}], "groups": [{"name": "a"}]}"#, "`a` has the name of a user"),
+        (r#"{"groups": [{"name": "g"}, {"name": "g"}]}"#, "`g` is there twice"),
+        (
+            r#"{"entries": {"x": {"type": "archive", "src": "a.tar", "subpath": "../x"}}}"#,
+            "leads out of the workspace",
+        ),
+        (
+            r#"{"entries": {"x": {"type": "git_repo", "url": "https://u:hunter2@host/x"}}}"#,
+            "has a `url` with a credential in it",
+        ),
+        (
+            r#"{"entries": {"x": {"type": "git_repo", "url": "https://hunter2@host/x"}}}"#,
+            "has a `url` with a credential in it",
+        ),
+    ] {
+        let error =
+            crate::materialise::check::check(&from_json(manifest)).err().map(|e| e.to_string());
+        let error = error.unwrap_or_default();
+        assert!(error.contains(says) && !error.contains("hunter2"), "{manifest}: {error}");
+        assert!(here.make(&from_json(manifest)).await.is_err(), "{manifest}");
+    }
+    let alone = r#"{"entries": {"x": {"type": "git_repo", "url": "ssh://git@host/x"}},
+        "users": [{"name": "bob"}], "groups": [{"name": "g", "users": [{"name": "bob"}, {"name": "root"}]}]}"#;
+    crate::materialise::check::check(&from_json(alone)).unwrap();
 }
 
 #[tokio::test]
