@@ -137,7 +137,7 @@ fn a_data_folder_may_move_and_nothing_is_taken_from_a_run_that_cannot_be_read() 
     assert!(refused.err.contains(&format!("since run {run} cannot be read")), "{refused}");
     assert_eq!(packs(&lab), whole);
     assert_eq!(lab.json(&["runs", "--json"])[0]["status"], "unreadable");
-    assert!(lab.ok(&["snapshots", "ls"]).err.contains("cannot be read"));
+    assert!(lab.ok(&["snapshots", "ls"]).err.contains("which cannot be read"));
     assert_eq!(lab.moat(&["snapshots", "verify"]).code, Some(1));
 
     std::fs::write(&key, own).unwrap();

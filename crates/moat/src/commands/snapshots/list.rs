@@ -22,10 +22,9 @@ pub(super) async fn ls(engine: &Engine, args: &SnapshotsLsArgs) -> anyhow::Resul
         match taken_by(engine, run).await {
             Ok((taken, _)) => all.extend(taken),
             Err(error) if args.run.is_none() => {
-                eprintln!(
-                    "moat: left out, since it cannot be read: {}",
-                    escape(&format!("{error:#}"))
-                );
+                let why = escape(&format!("{error:#}"));
+                let mut err = std::io::stderr().lock();
+                writeln!(err, "left out: run {run}, which cannot be read: {why}")?;
             }
             Err(error) => return Err(error),
         }
