@@ -331,6 +331,11 @@ pub(crate) fn describe_call(tool: &str, fields: &ItemFields) -> String {
     let arguments = fields.arguments.as_deref().unwrap_or_default();
     let arguments: serde_json::Value = serde_json::from_str(arguments).unwrap_or_default();
     let text = |name: &str| arguments.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+    let ours = ["exec_command", "write_stdin", "view_image", "apply_patch"].contains(&tool);
+    if ours && fields.arguments.is_none() && fields.input.is_none() {
+        // It was asked for before this process began to listen.
+        return format!("{tool}, asked for before");
+    }
     match tool {
         "exec_command" => format!("$ {}", text("cmd").unwrap_or_default()),
         "write_stdin" => {
