@@ -18,11 +18,13 @@ use crate::record::Mounted;
 use crate::table::{is_mounted, unmount};
 
 /// How often it is looked.
-const EVERY: Duration = Duration::from_millis(50);
+const EVERY: Duration = Duration::from_millis(20);
 /// How often what was written at the last moment is gone after.
 const ROUNDS: usize = 3;
 /// How long another rclone may take to be there.
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a killed one may take to be gone.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a note that are read; a longer one is of a file that is being written.
 const NOTE: u64 = 1 << 20;
 
@@ -45,6 +47,10 @@ impl Serving {
         }
         if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::KILL);
+        }
+        let until = Instant::now() + ENDED_WITHIN;
+        while self.lives() && Instant::now() < until {
+            std::thread::sleep(EVERY);
         }
     }
 

@@ -20,6 +20,10 @@ use lab::mounts;
 use moat_core::{MountRecord, MountSource, RunId};
 use moat_mounts::MountError;
 
+/// A process that one test starts has the locks of the other for a moment, and here time passes at
+/// once.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn shared(sharing: &str) -> [MountRecord; 1] {
     let source = MountSource::Shared { name: "team".into(), sharing: sharing.into() };
     [MountRecord { path: "/mnt/team".into(), read_only: sharing == "read_only", source }]
@@ -36,6 +40,7 @@ fn held(error: &MountError) -> &str {
 
 #[tokio::test(start_paused = true)]
 async fn a_shared_folder_is_locked_or_copied_as_it_says() {
+    let _alone = ALONE.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let mounts = mounts(folder.path(), Duration::from_secs(600));
     let first = RunId::generate();
@@ -62,6 +67,7 @@ async fn a_shared_folder_is_locked_or_copied_as_it_says() {
 /// what it locked, and a harness that finds it again has the lock again.
 #[tokio::test(start_paused = true)]
 async fn a_lock_outlives_its_harness_as_long_as_its_sandbox_may() {
+    let _alone = ALONE.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let [long, over] = [600, 0].map(|seconds| mounts(folder.path(), Duration::from_secs(seconds)));
     let (first, second) = (RunId::generate(), RunId::generate());
