@@ -70,15 +70,27 @@ impl Home {
         Ok(())
     }
 
-    /// The tenant's key; made if there is none yet.
+    /// The tenant's key; made if there is none yet, and nothing that was sealed with one.
     pub(crate) fn tenant_key(&self, tenant: &TenantId) -> anyhow::Result<TenantKey> {
         let folder = self.config.join("keys");
         make_private(&folder)?;
         let path = folder.join(format!("{tenant}.key"));
-        match read_key(&path) {
-            Err(error) if is_absent(&error) => make_key(&path),
-            other => other.with_context(|| format!("cannot use the key `{}`", path.display())),
-        }
+        let key = match read_key(&path) {
+            // A journal is made after its key: who finds one finds the key as well, if it is looked
+            // for now, whoever makes both at this moment.
+            Err(error) if is_absent(&error) && self.data.join("journal.db").exists() => {
+                read_key(&path).with_context(|| {
+                    format!(
+                        "what is in `{}` cannot be opened without it; put it back, or begin anew \
+                         with another --data-dir",
+                        self.data.display()
+                    )
+                })
+            }
+            Err(error) if is_absent(&error) => return make_key(&path),
+            other => other,
+        };
+        key.with_context(|| format!("cannot use the key `{}`", path.display()))
     }
 }
 

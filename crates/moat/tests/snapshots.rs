@@ -127,6 +127,12 @@ fn a_data_folder_may_move_and_nothing_is_taken_from_a_run_that_cannot_be_read() 
     // Under another key nobody can tell what the run needs.
     let key = lab.config.join("keys/local.key");
     let own = std::fs::read(&key).unwrap();
+    let away = key.with_extension("away");
+    std::fs::rename(&key, &away).unwrap();
+    let lost = lab.moat(&["runs"]);
+    assert!(lost.code == Some(5) && lost.err.contains("put it back"), "{lost}");
+    assert!(!key.exists(), "no new one takes the place of a key that is missed");
+    std::fs::rename(&away, &key).unwrap();
     let whole = packs(&lab);
     std::fs::write(&key, [7; 32]).unwrap();
     let refused = lab.moat(&["snapshots", "gc"]);
