@@ -9,7 +9,7 @@ use super::{CheckpointError, Checkpointer};
 use crate::{FileKind, GuestError, Root, ScanEntry};
 
 /// Files that are read at a time: more are no quicker, and large ones take some MiB each.
-const SIDE_BY_SIDE: usize = 4;
+const SIDE_BY_SIDE: usize = 3;
 /// Files that are gone through before the next ones are looked at: each takes some thousand bytes.
 const AT_A_TIME: usize = 1000;
 /// Bytes that are asked for at a time; a file up to this size is held in memory whole.
