@@ -48,7 +48,8 @@ pub struct Prepared {
     /// What the provider is to show in the sandbox.
     pub mounts: Vec<FolderMount>,
     written: Vec<Mounted>,
-    _locks: Vec<File>,
+    /// Held as long as this is.
+    locks: Vec<File>,
 }
 
 impl Prepared {
@@ -88,7 +89,7 @@ impl Mounts {
         self.forget(run).await?;
         let folder = self.hold(run).await?;
         let (mounts, written, locks) = (Vec::new(), Vec::new(), Vec::new());
-        let mut prepared = Prepared { folder, mounts, written, _locks: locks };
+        let mut prepared = Prepared { folder, mounts, written, locks };
         for (number, record) in records.iter().enumerate() {
             if let Err(error) = self.make(run, number, record, &mut prepared).await {
                 // What cannot be taken away now is left to the reaper.
@@ -110,12 +111,12 @@ impl Mounts {
         if let Some(record) = records.get(written.len()) {
             return Err(MountError::Ended { path: record.path.clone() });
         }
-        let mut prepared = Prepared { folder, mounts: Vec::new(), written, _locks: Vec::new() };
+        let mut prepared = Prepared { folder, mounts: Vec::new(), written, locks: Vec::new() };
         if let Some(broken) = prepared.broken() {
             return Err(broken);
         }
         for name in prepared.written.iter().filter_map(|mounted| mounted.lock.as_deref()) {
-            prepared._locks.push(self.shared(run).lock_again(name).await?);
+            prepared.locks.push(self.shared(run).lock_again(name).await?);
         }
         prepared.folder.adopt();
         Ok(prepared)
@@ -178,7 +179,7 @@ impl Mounts {
                 let shared = self.shared(run).take(name, sharing, &data).await?;
                 mounted.folder = shared.folder;
                 mounted.lock = shared.lock.is_some().then(|| name.clone());
-                prepared._locks.extend(shared.lock);
+                prepared.locks.extend(shared.lock);
                 owned = sharing != "read_only";
             }
         }
